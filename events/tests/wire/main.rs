@@ -1,0 +1,10 @@
+//! The wire contract held to its word.
+
+#![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests
+
+mod compatibility;
+mod examples;
+mod golden;
+mod ids;
+mod money;
+mod round_trip;
