@@ -1,0 +1,18 @@
+//! The ordered, partitioned log that every stage reads from and writes to.
+//!
+//! - [`record`]: what is appended and what is read back.
+//! - [`log`]: the [`EventLog`] trait, the port that stages are written against.
+//! - [`partitioner`]: which partition a key belongs to.
+//! - [`embedded`]: the log in one process, on fjall.
+//! - [`contract`]: the tests that every implementation passes.
+
+pub mod contract;
+pub mod embedded;
+pub mod log;
+mod metrics;
+pub mod partitioner;
+pub mod record;
+
+pub use embedded::{EmbeddedLog, EmbeddedLogConfig, Retention};
+pub use log::{EventLog, LogError};
+pub use record::{LoggedRecord, NewRecord, Position};

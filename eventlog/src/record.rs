@@ -1,0 +1,42 @@
+//! Records of the log.
+
+use bytes::Bytes;
+
+/// A record to append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRecord {
+    /// The topic it goes to.
+    pub topic: &'static str,
+    /// Decides the partition: records of one key keep their order.
+    pub key: Bytes,
+    /// The encoded message.
+    pub value: Bytes,
+    /// Names and values beside the message, for example why a dead letter is dead.
+    pub headers: Vec<(String, Bytes)>,
+    /// Milliseconds since the Unix epoch; what retention by time goes by.
+    pub timestamp_ms: i64,
+}
+
+/// Where a record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position {
+    /// From 0 to the topic's number of partitions.
+    pub partition: u32,
+    /// From 0, increasing by one from record to record of a partition.
+    pub offset: u64,
+}
+
+/// A record read from one partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedRecord {
+    /// Its offset in the partition it was read from.
+    pub offset: u64,
+    /// As appended.
+    pub key: Bytes,
+    /// As appended.
+    pub value: Bytes,
+    /// As appended.
+    pub headers: Vec<(String, Bytes)>,
+    /// As appended, in milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+}
