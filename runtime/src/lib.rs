@@ -1,0 +1,20 @@
+//! What every service needs and none is about: configuration, telemetry, HTTP serving, the admin
+//! endpoint and ordered shutdown.
+//!
+//! - [`config`]: defaults, file and environment into one typed configuration, all errors at once.
+//! - [`telemetry`]: structured logs.
+//! - [`http`]: serving an axum router with deadlines, limits and a graceful end.
+//! - [`admin`]: `/healthz`, `/readyz` and `/metrics`.
+//! - [`service`]: a running service, and stopping several in order.
+//! - [`signals`]: what SIGINT and SIGTERM do.
+
+pub mod admin;
+pub mod config;
+pub mod http;
+mod process;
+pub mod service;
+pub mod signals;
+pub mod telemetry;
+
+pub use admin::Readiness;
+pub use service::Service;
