@@ -1,0 +1,92 @@
+//! Every metric of the gateway. A label is a route template, a method, a status class or a problem
+//! kind: bounded sets, never anything a caller chose.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+
+/// Around the goal: a decision within 50 ms.
+const SECONDS_BUCKETS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    pub(crate) requests: IntCounterVec,
+    pub(crate) request_seconds: HistogramVec,
+    pub(crate) accepted: IntCounter,
+    pub(crate) decision_seconds: Histogram,
+    pub(crate) degraded: IntCounter,
+    pub(crate) replayed: IntCounter,
+    pub(crate) rejected: IntCounterVec,
+    pub(crate) labelled: IntCounter,
+    pub(crate) in_flight: IntGauge,
+    pub(crate) ledger_write_seconds: Histogram,
+    pub(crate) ledger_recovered: IntCounter,
+    pub(crate) ledger_purged: IntCounter,
+    pub(crate) undecodable: IntCounterVec,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let name = |suffix: &str| format!("paystream_gateway_{suffix}");
+        let counter = |suffix: &str, help: &str| {
+            let counter = IntCounter::new(name(suffix), help)?;
+            registry.register(Box::new(counter.clone()))?;
+            prometheus::Result::Ok(counter)
+        };
+        let counters = |suffix: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name(suffix), help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            prometheus::Result::Ok(counters)
+        };
+        let histogram = |suffix: &str, help: &str| {
+            let options = HistogramOpts::new(name(suffix), help).buckets(SECONDS_BUCKETS.to_vec());
+            let histogram = Histogram::with_opts(options)?;
+            registry.register(Box::new(histogram.clone()))?;
+            prometheus::Result::Ok(histogram)
+        };
+        let request_seconds = HistogramVec::new(
+            HistogramOpts::new(name("request_seconds"), "Time from a request's head to its answer.")
+                .buckets(SECONDS_BUCKETS.to_vec()),
+            &["route"],
+        )?;
+        registry.register(Box::new(request_seconds.clone()))?;
+        let in_flight = IntGauge::new(name("in_flight_requests"), "Requests being served now.")?;
+        registry.register(Box::new(in_flight.clone()))?;
+        Ok(Self {
+            requests: counters(
+                "requests_total",
+                "Requests answered, by matched route, method and class of status.",
+                &["route", "method", "status_class"],
+            )?,
+            request_seconds,
+            accepted: counter("accepted_total", "Transactions that are durable in the log.")?,
+            decision_seconds: histogram(
+                "decision_seconds",
+                "Time from a request's head to its decision, for requests that waited for one.",
+            )?,
+            degraded: counter(
+                "degraded_total",
+                "Answers with the merchant's fail mode, because the decision was late.",
+            )?,
+            replayed: counter("replayed_total", "Retries answered from the ledger.")?,
+            rejected: counters(
+                "rejected_total",
+                "Requests and batch lines that were refused, by the kind of problem.",
+                &["reason"],
+            )?,
+            labelled: counter("labelled_total", "Labels that merchants gave.")?,
+            in_flight,
+            ledger_write_seconds: histogram("ledger_write_seconds", "Time of one write to the ledger.")?,
+            ledger_recovered: counter(
+                "ledger_recovered_total",
+                "Logged transactions the ledger lacked after a crash and took from the log.",
+            )?,
+            ledger_purged: counter("ledger_purged_total", "Transactions older than the retention.")?,
+            undecodable: counters(
+                "undecodable_total",
+                "Records the gateway read from the log and could not decode, by topic.",
+                &["topic"],
+            )?,
+        })
+    }
+}
