@@ -1,0 +1,116 @@
+//! The little-endian form of checkpoints: lengths first, no padding, a SHA-256 at the end.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::error::SnapshotError;
+
+const DIGEST_BYTES: usize = 32;
+
+/// Builds a checkpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Writer(Vec<u8>);
+
+macro_rules! list {
+    ($write:ident, $read:ident, $type:ty) => {
+        impl Writer {
+            pub(crate) fn $write(&mut self, list: &[$type]) {
+                self.u64(list.len() as u64);
+                self.0.extend(list.iter().flat_map(|n| n.to_le_bytes()));
+            }
+        }
+
+        impl Reader<'_> {
+            pub(crate) fn $read(&mut self) -> Result<Vec<$type>, SnapshotError> {
+                const SIZE: usize = size_of::<$type>();
+                let length = self.length(SIZE)?;
+                let bytes = self.take(length * SIZE)?;
+                Ok(bytes
+                    .chunks_exact(SIZE)
+                    .map(|b| <$type>::from_le_bytes(b.try_into().expect("chunks are exact")))
+                    .collect())
+            }
+        }
+    };
+}
+
+list!(i64s, i64s, i64);
+list!(u64s, u64s, u64);
+list!(u32s, u32s, u32);
+
+impl Writer {
+    pub(crate) fn u32(&mut self, n: u32) {
+        self.0.extend(n.to_le_bytes());
+    }
+
+    pub(crate) fn u64(&mut self, n: u64) {
+        self.0.extend(n.to_le_bytes());
+    }
+
+    pub(crate) fn i64(&mut self, n: i64) {
+        self.0.extend(n.to_le_bytes());
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.u64(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// The bytes with their digest.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        let digest = Sha256::digest(&self.0);
+        self.0.extend_from_slice(&digest);
+        self.0
+    }
+}
+
+/// Takes a checkpoint apart. Never trusts a length it read.
+#[derive(Debug)]
+pub(crate) struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// A reader of what [`Writer::finish`] returned.
+    pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, SnapshotError> {
+        let body_len =
+            bytes.len().checked_sub(DIGEST_BYTES).ok_or(SnapshotError::Damaged("it is cut short"))?;
+        let (body, digest) = bytes.split_at(body_len);
+        if Sha256::digest(body).as_slice() != digest {
+            return Err(SnapshotError::Damaged("its checksum does not match"));
+        }
+        Ok(Self(body))
+    }
+
+    fn take(&mut self, n: usize) -> Result<&'a [u8], SnapshotError> {
+        let (taken, rest) = self.0.split_at_checked(n).ok_or(SnapshotError::Damaged("it is cut short"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn length(&mut self, element_bytes: usize) -> Result<usize, SnapshotError> {
+        usize::try_from(self.u64()?)
+            .ok()
+            .filter(|n| n.checked_mul(element_bytes).is_some_and(|bytes| bytes <= self.0.len()))
+            .ok_or(SnapshotError::Damaged("a length does not fit"))
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, SnapshotError> {
+        Ok(u32::from_le_bytes(self.take(4)?.try_into().expect("four bytes were taken")))
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, SnapshotError> {
+        Ok(u64::from_le_bytes(self.take(8)?.try_into().expect("eight bytes were taken")))
+    }
+
+    pub(crate) fn i64(&mut self) -> Result<i64, SnapshotError> {
+        Ok(self.u64()?.cast_signed())
+    }
+
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], SnapshotError> {
+        let length = self.length(1)?;
+        self.take(length)
+    }
+
+    /// Everything must have been read.
+    pub(crate) fn finish(self) -> Result<(), SnapshotError> {
+        if self.0.is_empty() { Ok(()) } else { Err(SnapshotError::Damaged("it is longer than its content")) }
+    }
+}

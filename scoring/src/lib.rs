@@ -1,0 +1,32 @@
+//! The scoring engine: window features declared in SQL, rules, and the decision.
+//!
+//! Pure: no clock, no I/O, no async runtime. The same events in the same order under the same
+//! [`Ruleset`] give the same decisions, bit for bit, on any machine and in any batch sizes; live
+//! scoring, replay and backtest are this code and no other.
+//!
+//! In the order data flows:
+//! - [`source`]: the SQL and YAML texts a ruleset is made of, and the built-in ones.
+//! - [`transactions`]: the relation `transactions` as Arrow batches.
+//! - `features`: SQL → a plan of windows and the expressions around them.
+//! - `windows`: the incremental state that keeps those windows exact.
+//! - `rules`: YAML → compiled conditions.
+//! - [`ruleset`]: features and rules together, with the hash every decision carries.
+//! - [`scorer`]: a ruleset with its state: batch in, decisions out; checkpoint and restore.
+//! - [`hash`]: the hash that proves two runs decided alike.
+
+mod binary;
+mod error;
+mod features;
+pub mod hash;
+mod rules;
+pub mod ruleset;
+pub mod scorer;
+pub mod source;
+pub mod transactions;
+mod windows;
+
+pub use error::{LoadError, LoadErrors, ScoreError, SnapshotError};
+pub use hash::DecisionHash;
+pub use ruleset::Ruleset;
+pub use scorer::{Scored, Scorer};
+pub use source::{RulesetSource, SourceFile};

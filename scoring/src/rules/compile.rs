@@ -1,0 +1,246 @@
+//! Rules as expressions over a batch.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array as _, AsArray as _, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::cast;
+use datafusion::physical_expr::PhysicalExpr;
+use events::{Reason, TransactionId};
+
+use super::decide::Match;
+use super::pack::{Mode, RulePack, RuleSpec, Thresholds};
+use crate::error::{LoadError, ScoreError};
+use crate::features::plan::pure;
+use crate::source::SourceFile;
+use crate::windows::inputs::evaluate;
+
+const PACK_VERSION: u32 = 1;
+const MAX_POINTS: u32 = 100;
+
+/// All rules of a ruleset, compiled.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    rules: Vec<Rule>,
+    pub(crate) thresholds: Thresholds,
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    spec: RuleSpec,
+    when: Arc<dyn PhysicalExpr>,
+    observed: Arc<dyn PhysicalExpr>,
+    limit: Arc<dyn PhysicalExpr>,
+}
+
+/// What matched on one transaction.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Matches {
+    pub(crate) live: Vec<Match>,
+    pub(crate) shadow: Vec<Reason>,
+}
+
+impl Rules {
+    /// Compiles every pack against the columns rules may use; on errors, all of them.
+    pub(crate) fn load(
+        state: &SessionState,
+        schema: &SchemaRef,
+        files: &[SourceFile],
+    ) -> Result<Self, Vec<LoadError>> {
+        let schema = DFSchema::try_from(Arc::clone(schema))
+            .map_err(|e| vec![LoadError::new("features", None, e.strip_backtrace())])?;
+        let mut errors = Vec::new();
+        let mut rules = Vec::new();
+        let mut ids = BTreeSet::new();
+        let mut thresholds = None;
+        for file in files {
+            let pack = match parse(file) {
+                Ok(pack) => pack,
+                Err(error) => {
+                    errors.push(error);
+                    continue;
+                }
+            };
+            let mut refuse = |reason: String| errors.push(LoadError::new(&file.name, None, reason));
+            if let Some(given) = pack.thresholds {
+                check_thresholds(&given).unwrap_or_else(&mut refuse);
+                if thresholds.replace(given).is_some() {
+                    refuse("thresholds: another pack of this ruleset has them already".to_owned());
+                }
+            }
+            for spec in pack.rules {
+                if !ids.insert(spec.id.clone()) {
+                    refuse(format!("rules.{}.id: is used twice", spec.id));
+                }
+                match compile(state, &schema, spec) {
+                    Ok(rule) => rules.push(rule),
+                    Err(reasons) => reasons.into_iter().for_each(&mut refuse),
+                }
+            }
+        }
+        let thresholds = thresholds.unwrap_or_else(|| {
+            let reason = "thresholds: no rule pack has them; write, for example, thresholds: {review: 65, decline: 75}";
+            errors.push(LoadError::new(files.first().map_or("rules", |f| &f.name), None, reason));
+            Thresholds { review: None, challenge: None, decline: None }
+        });
+        if errors.is_empty() { Ok(Self { rules, thresholds }) } else { Err(errors) }
+    }
+
+    /// Evaluates every rule over a batch with features.
+    pub(crate) fn matches(
+        &self,
+        batch: &RecordBatch,
+        ids: &[TransactionId],
+    ) -> Result<Vec<Matches>, ScoreError> {
+        let mut matches = vec![Matches::default(); batch.num_rows()];
+        for rule in self.rules.iter().filter(|r| r.spec.mode != Mode::Off) {
+            let when = evaluate(&rule.spec.id, &*rule.when, batch)?;
+            let when = when.as_boolean();
+            if when.true_count() == 0 {
+                continue;
+            }
+            let observed = evaluate(&rule.spec.id, &*rule.observed, batch)?;
+            let limit = evaluate(&rule.spec.id, &*rule.limit, batch)?;
+            let figure = |array: &datafusion::arrow::array::ArrayRef, row: usize| {
+                let array = array.as_primitive::<Float64Type>();
+                // JSON has no infinity: a figure that is not a number is shown as 0.
+                if array.is_valid(row) && array.value(row).is_finite() { array.value(row) } else { 0.0 }
+            };
+            for (row, hit) in when.iter().enumerate() {
+                if hit == Some(true) && rule.looks_at(ids[row]) {
+                    let reason = rule.reason(figure(&observed, row), figure(&limit, row));
+                    match rule.spec.mode {
+                        Mode::Shadow => matches[row].shadow.push(reason),
+                        Mode::Live | Mode::Off => matches[row].live.push(Match {
+                            reason,
+                            severity: rule.spec.severity,
+                            action: rule.spec.action,
+                        }),
+                    }
+                }
+            }
+        }
+        Ok(matches)
+    }
+
+    /// The ids of all rules, in order.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|r| r.spec.id.as_str())
+    }
+}
+
+impl Rule {
+    /// Whether the rule's rollout takes this transaction in: the same answer whenever it is asked.
+    fn looks_at(&self, id: TransactionId) -> bool {
+        if self.spec.rollout_percent >= 100 {
+            return true;
+        }
+        // FNV-1a over the rule's id and the transaction's.
+        let bytes = self.spec.id.bytes().chain(id.as_uuid().into_bytes());
+        let hash = bytes
+            .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
+        // The high bits of FNV are mixed better than the low ones.
+        (hash >> 32) % 100 < u64::from(self.spec.rollout_percent)
+    }
+
+    fn reason(&self, observed: f64, limit: f64) -> Reason {
+        let message = self
+            .spec
+            .message
+            .replace("{observed}", &figure_text(observed))
+            .replace("{limit}", &figure_text(limit));
+        Reason {
+            code: self.spec.reason.clone(),
+            rule: self.spec.id.clone(),
+            message,
+            observed,
+            limit,
+            points: self.spec.points,
+        }
+    }
+}
+
+fn figure_text(figure: f64) -> String {
+    if figure.fract() == 0.0 { format!("{figure:.0}") } else { format!("{figure:.2}") }
+}
+
+fn parse(file: &SourceFile) -> Result<RulePack, LoadError> {
+    let pack: RulePack = serde_saphyr::from_str(&file.text).map_err(|e| {
+        let at = e.location().map(|l| (to_usize(l.line()), to_usize(l.column())));
+        LoadError::new(&file.name, at, e.without_snippet().to_string())
+    })?;
+    if pack.version == PACK_VERSION {
+        Ok(pack)
+    } else {
+        let reason = format!("version: {} is unknown, this build reads version {PACK_VERSION}", pack.version);
+        Err(LoadError::new(&file.name, None, reason))
+    }
+}
+
+fn to_usize(n: impl TryInto<usize>) -> usize {
+    n.try_into().unwrap_or(0)
+}
+
+fn check_thresholds(t: &Thresholds) -> Result<(), String> {
+    let given: Vec<u8> = [t.review, t.challenge, t.decline].into_iter().flatten().collect();
+    let in_range = given.iter().all(|s| (1..=100).contains(s));
+    if in_range && given.is_sorted() {
+        Ok(())
+    } else {
+        Err("thresholds: review, challenge and decline must be 1 to 100 and not fall".to_owned())
+    }
+}
+
+fn compile(state: &SessionState, schema: &DFSchema, spec: RuleSpec) -> Result<Rule, Vec<String>> {
+    let mut errors = Vec::new();
+    let mut field = |field: &str, result: Result<Arc<dyn PhysicalExpr>, String>| {
+        result.map_err(|reason| errors.push(format!("rules.{}.{field}: {reason}", spec.id))).ok()
+    };
+    let when = field("when", expression(state, schema, &spec.when, &DataType::Boolean));
+    let observed = field("observed", expression(state, schema, &spec.observed.sql(), &DataType::Float64));
+    let limit = field("limit", expression(state, schema, &spec.limit.sql(), &DataType::Float64));
+    let word =
+        |text: &str| !text.is_empty() && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+    for (name, text) in [("id", &spec.id), ("reason", &spec.reason)] {
+        if !word(text) {
+            errors.push(format!("rules.{}.{name}: must be of a-z, 0-9 and _", spec.id));
+        }
+    }
+    if spec.points > MAX_POINTS {
+        errors.push(format!("rules.{}.points: must be 0 to {MAX_POINTS}", spec.id));
+    }
+    if spec.rollout_percent > 100 {
+        errors.push(format!("rules.{}.rollout_percent: must be 0 to 100", spec.id));
+    }
+    match (when, observed, limit) {
+        (Some(when), Some(observed), Some(limit)) if errors.is_empty() => {
+            Ok(Rule { spec, when, observed, limit })
+        }
+        _ => Err(errors),
+    }
+}
+
+fn expression(
+    state: &SessionState,
+    schema: &DFSchema,
+    sql: &str,
+    wanted: &DataType,
+) -> Result<Arc<dyn PhysicalExpr>, String> {
+    let expr = state.create_logical_expr(sql, schema).map_err(|e| e.strip_backtrace())?;
+    pure(&expr)?;
+    let compiled = state
+        .create_physical_expr(expr.clone(), schema)
+        .map_err(|e| format!("`{sql}`: {}", e.strip_backtrace()))?;
+    let found = compiled.data_type(schema.as_arrow()).map_err(|e| e.strip_backtrace())?;
+    match (wanted, found) {
+        (wanted, found) if *wanted == found => Ok(compiled),
+        (DataType::Float64, found) if found.is_numeric() => {
+            state.create_physical_expr(cast(expr, DataType::Float64), schema).map_err(|e| e.strip_backtrace())
+        }
+        (DataType::Boolean, found) => Err(format!("`{sql}` is {found}, and must be true or false")),
+        (_, found) => Err(format!("`{sql}` is {found}, and must be a number")),
+    }
+}

@@ -1,0 +1,105 @@
+//! What the matches of one transaction amount to: a pure function.
+
+use events::{Outcome, Reason, RiskLevel, Severity};
+
+use super::pack::{Action, Thresholds};
+
+const MAX_SCORE: u32 = 100;
+
+/// A live rule that matched.
+#[derive(Debug, Clone)]
+pub(crate) struct Match {
+    pub(crate) reason: Reason,
+    pub(crate) severity: Severity,
+    pub(crate) action: Action,
+}
+
+/// The verdict on one transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Verdict {
+    pub(crate) outcome: Outcome,
+    pub(crate) risk_score: u8,
+    pub(crate) risk_level: RiskLevel,
+    /// Most points first.
+    pub(crate) reasons: Vec<Reason>,
+    /// The highest severity, when it is one to alert on.
+    pub(crate) alert: Option<Severity>,
+}
+
+/// The score is the sum of points, at most 100; the outcome is the most severe that a matched rule's
+/// action or the score's threshold asks for.
+pub(crate) fn decide(mut matches: Vec<Match>, thresholds: &Thresholds) -> Verdict {
+    let points: u32 = matches.iter().map(|m| m.reason.points).sum();
+    let risk_score = u8::try_from(points.min(MAX_SCORE)).expect("at most 100");
+    let reached = |threshold: Option<u8>| threshold.is_some_and(|t| risk_score >= t);
+    let by_score = if reached(thresholds.decline) {
+        Outcome::Decline
+    } else if reached(thresholds.challenge) {
+        Outcome::Challenge
+    } else if reached(thresholds.review) {
+        Outcome::Review
+    } else {
+        Outcome::Approve
+    };
+    let outcome = matches.iter().map(|m| m.action.outcome()).max().unwrap_or(Outcome::Approve).max(by_score);
+    let alert = matches.iter().map(|m| m.severity).max().filter(|&s| s >= Severity::Medium);
+    // Stable: rules of equal points stay in the pack's order.
+    matches.sort_by_key(|m| std::cmp::Reverse(m.reason.points));
+    Verdict {
+        outcome,
+        risk_score,
+        risk_level: RiskLevel::of_score(risk_score),
+        reasons: matches.into_iter().map(|m| m.reason).collect(),
+        alert,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THRESHOLDS: Thresholds = Thresholds { review: Some(65), challenge: None, decline: Some(75) };
+
+    fn matched(points: u32, severity: Severity, action: Action) -> Match {
+        let reason = Reason {
+            code: "velocity_card_count".into(),
+            rule: format!("rule_{points}"),
+            message: String::new(),
+            observed: 1.0,
+            limit: 0.0,
+            points,
+        };
+        Match { reason, severity, action }
+    }
+
+    #[test]
+    fn nothing_matched_is_approved_without_an_alert() {
+        let verdict = decide(Vec::new(), &THRESHOLDS);
+        assert_eq!((verdict.outcome, verdict.risk_score, verdict.alert), (Outcome::Approve, 0, None));
+    }
+
+    #[test]
+    fn points_add_up_to_the_thresholds_and_stop_at_one_hundred() {
+        let of = |points: &[u32]| {
+            decide(points.iter().map(|&p| matched(p, Severity::Low, Action::Score)).collect(), &THRESHOLDS)
+        };
+        assert_eq!(of(&[40, 24]).outcome, Outcome::Approve);
+        assert_eq!((of(&[40, 25]).outcome, of(&[40, 25]).risk_level), (Outcome::Review, RiskLevel::Elevated));
+        assert_eq!((of(&[40, 35]).outcome, of(&[40, 35]).risk_level), (Outcome::Decline, RiskLevel::Highest));
+        assert_eq!(of(&[90, 90]).risk_score, 100);
+    }
+
+    #[test]
+    fn the_most_severe_action_wins_over_a_low_score() {
+        let matches =
+            vec![matched(1, Severity::Low, Action::Challenge), matched(2, Severity::Medium, Action::Review)];
+        let verdict = decide(matches, &THRESHOLDS);
+        assert_eq!((verdict.outcome, verdict.alert), (Outcome::Challenge, Some(Severity::Medium)));
+        assert_eq!(verdict.reasons[0].points, 2, "most points first");
+    }
+
+    #[test]
+    fn low_severity_raises_no_alert() {
+        assert_eq!(decide(vec![matched(90, Severity::Low, Action::Decline)], &THRESHOLDS).alert, None);
+    }
+}

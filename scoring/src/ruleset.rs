@@ -1,0 +1,78 @@
+//! Features and rules together, loaded once.
+
+use std::sync::Arc;
+
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::execution::SessionState;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{LoadError, LoadErrors};
+use crate::features::FeaturePlan;
+use crate::rules::Rules;
+use crate::source::RulesetSource;
+use crate::transactions::{self, RELATION};
+
+/// A loaded ruleset: immutable, and cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ruleset {
+    pub(crate) features: Arc<FeaturePlan>,
+    pub(crate) rules: Arc<Rules>,
+    hash: Arc<str>,
+}
+
+impl Ruleset {
+    /// Plans the features and compiles the rules.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any file, with its place and reason. When a feature file is
+    /// wrong, rules are not looked at: their columns are not known.
+    pub fn load(source: &RulesetSource) -> Result<Self, LoadErrors> {
+        let state = session().map_err(|e| LoadErrors(vec![LoadError::new(RELATION, None, e)]))?;
+        let features = FeaturePlan::load(&state, &source.features).map_err(LoadErrors)?;
+        let rules = Rules::load(&state, &features.schema, &source.rules).map_err(LoadErrors)?;
+        Ok(Self { features: Arc::new(features), rules: Arc::new(rules), hash: hash(source).into() })
+    }
+
+    /// `sha256:` and 16 hexadecimal digits over the names and texts of all files: what every decision
+    /// made under this ruleset carries.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The names of the features, in column order.
+    #[must_use]
+    pub fn feature_names(&self) -> Vec<String> {
+        self.features.names().map(str::to_owned).collect()
+    }
+
+    /// The ids of the rules, in the packs' order.
+    #[must_use]
+    pub fn rule_ids(&self) -> Vec<String> {
+        self.rules.ids().map(str::to_owned).collect()
+    }
+}
+
+fn session() -> Result<SessionState, String> {
+    let mut config = SessionConfig::new().with_target_partitions(1);
+    // Spans let a refused expression be found in its file.
+    config.options_mut().sql_parser.collect_spans = true;
+    let context = SessionContext::new_with_config(config);
+    context
+        .register_table(RELATION, Arc::new(EmptyTable::new(transactions::schema())))
+        .map_err(|e| e.strip_backtrace())?;
+    Ok(context.state())
+}
+
+fn hash(source: &RulesetSource) -> String {
+    const HASH_BYTES: usize = 8;
+    let mut hasher = Sha256::new();
+    for file in source.features.iter().chain(&source.rules) {
+        for text in [&file.name, &file.text] {
+            hasher.update((text.len() as u64).to_le_bytes());
+            hasher.update(text);
+        }
+    }
+    format!("sha256:{}", hex::encode(&hasher.finalize()[..HASH_BYTES]))
+}
