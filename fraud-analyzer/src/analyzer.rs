@@ -1,0 +1,264 @@
+//! The loop: read what is there, score it, append decisions and alerts, remember how far it got.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use eventlog::{EventLog, LogError, NewRecord, Position};
+use events::{Decided, Severity, topics};
+use runtime::Service;
+use scoring::{Ruleset, Scored, Scorer, transactions};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::{Checkpoint, CheckpointWriter, Checkpoints};
+use crate::config::AnalyzerConfig;
+use crate::intake::{self, Arrived, DEAD_LETTER_TOPIC};
+use crate::metrics::Metrics;
+use crate::output;
+use crate::progress::{GROUP, Progress};
+use crate::recovery::{self, Recovered};
+
+/// How long an idle loop waits before it looks whether it should stop.
+const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// How long a full log is waited for before trying again.
+const FULL_LOG_WAIT: Duration = Duration::from_millis(100);
+
+/// A running analyzer.
+#[derive(Debug)]
+pub struct Analyzer {
+    /// Stops by deciding everything that is in the log, then checkpointing.
+    pub service: Service,
+}
+
+impl Analyzer {
+    /// Recovers, then scores on a thread of its own until stopped. Recovery runs on that thread as
+    /// well: transactions can be accepted meanwhile, and are decided when it is done.
+    ///
+    /// # Errors
+    /// When metrics, the directory or the thread cannot be set up.
+    pub fn start(
+        config: AnalyzerConfig,
+        ruleset: Ruleset,
+        log: Arc<dyn EventLog>,
+        dir: &Path,
+        registry: &prometheus::Registry,
+    ) -> anyhow::Result<Self> {
+        let metrics = Metrics::new(registry).context("registering the analyzer's metrics")?;
+        let checkpoints = Checkpoints::open(&dir.join("analyzer"))
+            .with_context(|| format!("opening the analyzer's directory in {}", dir.display()))?;
+        let stop = CancellationToken::new();
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let (handle, stopped) = (Handle::current(), stop.clone());
+        std::thread::Builder::new()
+            .name("scoring".to_owned())
+            .spawn(move || {
+                let run = run(config, ruleset, log, checkpoints, metrics, &stopped);
+                // Nobody listens when the process is ending anyway.
+                let _ = ended.send(handle.block_on(run));
+            })
+            .context("starting the scoring thread")?;
+        let task = tokio::spawn(async move { end.await.context("the scoring thread panicked")? });
+        Ok(Self { service: Service { name: "fraud-analyzer", stop, task } })
+    }
+}
+
+async fn run(
+    config: AnalyzerConfig,
+    ruleset: Ruleset,
+    log: Arc<dyn EventLog>,
+    checkpoints: Checkpoints,
+    metrics: Metrics,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let Recovered { scorer, progress } =
+        recovery::recover(&*log, &checkpoints, ruleset, &metrics).await.context("recovering the analyzer")?;
+    tracing::info!(ruleset = scorer.ruleset().hash(), next_seq = progress.next_seq, "scoring");
+    let writer = CheckpointWriter::start(checkpoints, metrics.clone()).context("starting checkpoints")?;
+    let mut pipeline =
+        Pipeline { checkpointed_seq: progress.next_seq, config, log, scorer, progress, metrics };
+    let interval = Duration::from_millis(pipeline.config.checkpoint_interval_ms);
+    let mut last_checkpoint = Instant::now();
+    loop {
+        // Asked before looking: what is appended before the stop is seen by the look after it.
+        let stopping = stop.is_cancelled();
+        let decided = pipeline.step(if stopping { Duration::ZERO } else { IDLE_WAIT }).await?;
+        if pipeline.is_dirty() && last_checkpoint.elapsed() >= interval {
+            writer.offer(|| pipeline.checkpoint());
+            pipeline.commit().await?;
+            last_checkpoint = Instant::now();
+        }
+        if stopping && decided == 0 {
+            break;
+        }
+    }
+    pipeline.commit().await?;
+    let last = pipeline.checkpoint();
+    tokio::task::spawn_blocking(move || writer.finish(last)).await.context("writing the last checkpoint")?;
+    Ok(())
+}
+
+struct Pipeline {
+    config: AnalyzerConfig,
+    log: Arc<dyn EventLog>,
+    scorer: Scorer,
+    progress: Progress,
+    metrics: Metrics,
+    checkpointed_seq: u64,
+}
+
+impl Pipeline {
+    /// Deals with what is there, or with nothing after `wait`. Returns how many records it dealt with.
+    async fn step(&mut self, wait: Duration) -> anyhow::Result<usize> {
+        if !self.log.wait_for_any(topics::CREATED, &self.progress.created, wait).await? {
+            self.metrics.lag_transactions.set(0);
+            return Ok(0);
+        }
+        let mut next = self.progress.clone();
+        let (arrived, dead) = self.read(&mut next.created).await?;
+        let taken = arrived.len() + dead.len();
+        let scored = self.score(&arrived)?;
+        let (records, alerts) = records(&arrived, &scored, self.progress.next_seq, dead);
+        let positions = self.append(&records).await?;
+        next.next_seq += arrived.len() as u64;
+        for (record, position) in records.iter().zip(&positions) {
+            match record.topic {
+                topics::DECIDED => next.decided[position.partition as usize] = position.offset + 1,
+                DEAD_LETTER_TOPIC => next.dead[position.partition as usize] = position.offset + 1,
+                _ => {}
+            }
+        }
+        self.progress = next;
+        self.count(&scored, &alerts, taken - arrived.len());
+        Ok(taken)
+    }
+
+    /// Reads from every partition in turn, up to one batch.
+    async fn read(&mut self, next: &mut [u64]) -> anyhow::Result<(Vec<Arrived>, Vec<NewRecord>)> {
+        let (mut arrived, mut dead) = (Vec::new(), Vec::new());
+        let share = self.config.max_batch_transactions.div_ceil(next.len());
+        let mut lag = 0;
+        for (partition, offset) in (0_u32..).zip(next.iter_mut()) {
+            let records = match self
+                .log
+                .read(topics::CREATED, partition, *offset, share, Duration::ZERO)
+                .await
+            {
+                Err(LogError::OffsetOutOfRange { start, .. }) if start > *offset => {
+                    tracing::error!(
+                        partition,
+                        from = *offset,
+                        to = start,
+                        "retention removed transactions before they were decided: raise log.retention.max_age_ms"
+                    );
+                    *offset = start;
+                    continue;
+                }
+                other => other.with_context(|| format!("reading {}/{partition}", topics::CREATED))?,
+            };
+            for record in records {
+                *offset = record.offset + 1;
+                match intake::read(partition, record) {
+                    Ok(transaction) => arrived.push(transaction),
+                    Err(letter) => dead.push(letter),
+                }
+            }
+            lag += self.log.bounds(topics::CREATED, partition).await?.1 - *offset;
+        }
+        self.metrics.lag_transactions.set(i64::try_from(lag).unwrap_or(i64::MAX));
+        Ok((arrived, dead))
+    }
+
+    fn score(&mut self, arrived: &[Arrived]) -> anyhow::Result<Vec<Scored>> {
+        let began = Instant::now();
+        let list: Vec<_> = arrived.iter().map(|a| &a.transaction).collect();
+        let scored = self.scorer.score(&transactions::batch(&list)).context("scoring")?;
+        self.metrics.score_seconds.observe(began.elapsed().as_secs_f64());
+        #[allow(clippy::cast_precision_loss)] // a batch is far below 2^52
+        self.metrics.batch_transactions.observe(arrived.len() as f64);
+        Ok(scored)
+    }
+
+    /// Appends, waiting out a full log: everything behind it is bounded, so it will drain.
+    async fn append(&self, records: &[NewRecord]) -> anyhow::Result<Vec<Position>> {
+        loop {
+            match self.log.append(records.to_vec()).await {
+                Err(LogError::Full) => tokio::time::sleep(FULL_LOG_WAIT).await,
+                other => {
+                    return other.context("appending decisions: restart once the log's disk is well again");
+                }
+            }
+        }
+    }
+
+    fn count(&self, scored: &[Scored], alerts: &[Severity], dead: usize) {
+        for scored in scored {
+            self.metrics.decisions.with_label_values(&[scored.decision.outcome.as_str()]).inc();
+            let (live, shadow) = (&scored.decision.reasons, &scored.decision.shadow_reasons);
+            for reason in live.iter().chain(shadow) {
+                self.metrics.rule_hits.with_label_values(&[reason.rule.as_str()]).inc();
+            }
+        }
+        for severity in alerts {
+            self.metrics.alerts.with_label_values(&[severity.as_str()]).inc();
+        }
+        if dead > 0 {
+            self.metrics.dead_letters.inc_by(dead as u64);
+            tracing::warn!(dead, topic = DEAD_LETTER_TOPIC, "records could not be decoded");
+        }
+        self.metrics.window_events.set(i64::try_from(self.scorer.live_events()).unwrap_or(i64::MAX));
+    }
+
+    const fn is_dirty(&self) -> bool {
+        self.progress.next_seq != self.checkpointed_seq
+    }
+
+    fn checkpoint(&mut self) -> Checkpoint {
+        self.checkpointed_seq = self.progress.next_seq;
+        Checkpoint { progress: self.progress.clone(), state: self.scorer.checkpoint() }
+    }
+
+    async fn commit(&self) -> anyhow::Result<()> {
+        for (partition, &offset) in (0_u32..).zip(&self.progress.created) {
+            self.log
+                .commit(GROUP, topics::CREATED, partition, offset)
+                .await
+                .context("committing positions")?;
+        }
+        Ok(())
+    }
+}
+
+fn records(
+    arrived: &[Arrived],
+    scored: &[Scored],
+    first_seq: u64,
+    dead: Vec<NewRecord>,
+) -> (Vec<NewRecord>, Vec<Severity>) {
+    let decided_at_us = now_us();
+    let mut records = Vec::with_capacity(arrived.len() + dead.len());
+    let mut alerts = Vec::new();
+    for ((arrived, scored), seq) in arrived.iter().zip(scored).zip(first_seq..) {
+        let decided = Decided {
+            seq,
+            source_partition: arrived.at.partition,
+            source_offset: arrived.at.offset,
+            decided_at_us,
+            transaction: arrived.transaction.clone(),
+            decision: scored.decision.clone(),
+        };
+        records.push(output::decided_record(&decided));
+        if let Some(severity) = scored.alert {
+            records.push(output::alert_record(&decided, severity));
+            alerts.push(severity);
+        }
+    }
+    records.extend(dead);
+    (records, alerts)
+}
+
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

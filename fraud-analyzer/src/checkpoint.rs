@@ -1,0 +1,220 @@
+//! State and progress in one file, atomically replaced; the one before is kept.
+//!
+//! The file is one line of JSON with the progress, the scorer's state, and a SHA-256 over both.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::durable;
+use crate::metrics::Metrics;
+use crate::progress::Progress;
+
+const FORMAT: u32 = 1;
+const DIGEST_BYTES: usize = 32;
+/// The newest, and one to fall back on.
+const KEPT: usize = 2;
+
+/// A consistent cut: the state after exactly the events that the progress says are behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) progress: Progress,
+    /// What `scoring::Scorer::checkpoint` returned.
+    pub(crate) state: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    progress: Progress,
+}
+
+impl Checkpoint {
+    fn encode(&self) -> Vec<u8> {
+        let header = Header { format: FORMAT, progress: self.progress.clone() };
+        let mut bytes = serde_json::to_vec(&header).expect("a header has no maps with odd keys");
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&self.state);
+        let digest = Sha256::digest(&bytes);
+        bytes.extend_from_slice(&digest);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let body_len = bytes.len().checked_sub(DIGEST_BYTES).ok_or("it is cut short")?;
+        let (body, digest) = bytes.split_at(body_len);
+        if Sha256::digest(body).as_slice() != digest {
+            return Err("its checksum does not match".to_owned());
+        }
+        let line = body.iter().position(|&b| b == b'\n').ok_or("it has no header")?;
+        let header: Header = serde_json::from_slice(&body[..line]).map_err(|e| e.to_string())?;
+        if header.format != FORMAT {
+            return Err(format!("it has format {}, this build reads format {FORMAT}", header.format));
+        }
+        Ok(Self { progress: header.progress, state: body[line + 1..].to_vec() })
+    }
+}
+
+/// The checkpoints in a directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Checkpoints {
+    dir: PathBuf,
+}
+
+impl Checkpoints {
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// Writes a checkpoint durably, then removes all but the newest two. Returns its size in bytes.
+    pub(crate) fn write(&self, checkpoint: &Checkpoint) -> io::Result<u64> {
+        let bytes = checkpoint.encode();
+        durable::replace(&self.dir.join(name(checkpoint.progress.next_seq)), &bytes)?;
+        for (_, old) in self.newest_first()?.into_iter().skip(KEPT) {
+            fs::remove_file(old)?;
+        }
+        Ok(bytes.len() as u64)
+    }
+
+    /// The checkpoints that can be read, newest first; those that cannot are reported and passed over.
+    pub(crate) fn readable(&self) -> io::Result<impl Iterator<Item = Checkpoint>> {
+        Ok(self.newest_first()?.into_iter().filter_map(|(_, path)| {
+            let read = fs::read(&path).map_err(|e| e.to_string()).and_then(|b| Checkpoint::decode(&b));
+            read.inspect_err(|reason| {
+                tracing::error!(file = %path.display(), %reason, "a checkpoint cannot be read; trying the one before");
+            })
+            .ok()
+        }))
+    }
+
+    fn newest_first(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let seq = path
+                .file_name()
+                .and_then(|n| n.to_str())
+                .and_then(|n| n.strip_prefix("checkpoint-")?.strip_suffix(".bin")?.parse().ok());
+            if let Some(seq) = seq {
+                found.push((seq, path));
+            }
+        }
+        found.sort_unstable_by_key(|&(seq, _)| std::cmp::Reverse(seq));
+        Ok(found)
+    }
+}
+
+fn name(seq: u64) -> String {
+    format!("checkpoint-{seq:020}.bin")
+}
+
+/// Writes checkpoints beside the hot path, on a thread of its own, one at a time.
+#[derive(Debug)]
+pub(crate) struct CheckpointWriter {
+    queue: SyncSender<Checkpoint>,
+    busy: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl CheckpointWriter {
+    pub(crate) fn start(checkpoints: Checkpoints, metrics: Metrics) -> io::Result<Self> {
+        let (queue, jobs) = sync_channel::<Checkpoint>(1);
+        let busy = Arc::new(AtomicBool::new(false));
+        let idle_again = Arc::clone(&busy);
+        let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
+            for checkpoint in jobs {
+                let began = Instant::now();
+                match checkpoints.write(&checkpoint) {
+                    Ok(bytes) => {
+                        metrics.checkpoint_seconds.observe(began.elapsed().as_secs_f64());
+                        metrics.checkpoint_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+                    }
+                    Err(error) => {
+                        metrics.checkpoint_failures.inc();
+                        tracing::error!(%error, "a checkpoint could not be written: the one before stays in force, \
+                                                  and a restart will take longer; check the disk's free space");
+                    }
+                }
+                idle_again.store(false, Ordering::Release);
+            }
+        })?;
+        Ok(Self { queue, busy, thread })
+    }
+
+    /// Hands a checkpoint over; skips it when the one before is still being written.
+    pub(crate) fn offer(&self, make: impl FnOnce() -> Checkpoint) {
+        if self.busy.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if self.queue.try_send(make()).is_err() {
+            tracing::error!("the checkpoint thread has ended: no further checkpoints until a restart");
+        }
+    }
+
+    /// Writes a last checkpoint and waits until it is durable.
+    pub(crate) fn finish(self, last: Checkpoint) {
+        let sent = self.queue.send(last);
+        drop(self.queue);
+        if sent.is_err() || self.thread.join().is_err() {
+            tracing::error!("the last checkpoint was not written: a restart will replay more");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(seq: u64) -> Checkpoint {
+        let progress =
+            Progress { next_seq: seq, created: vec![seq, 2], decided: vec![1, 2], dead: vec![0, 0] };
+        Checkpoint { progress, state: vec![7; 100] }
+    }
+
+    #[test]
+    fn the_newest_two_are_kept_and_read_newest_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::open(dir.path()).unwrap();
+        for seq in [5, 17, 900] {
+            checkpoints.write(&checkpoint(seq)).unwrap();
+        }
+        let read: Vec<_> = checkpoints.readable().unwrap().collect();
+        assert_eq!(read, [checkpoint(900), checkpoint(17)]);
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_falls_back_to_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::open(dir.path()).unwrap();
+        checkpoints.write(&checkpoint(1)).unwrap();
+        checkpoints.write(&checkpoint(2)).unwrap();
+        let newest = dir.path().join(name(2));
+        let whole = fs::read(&newest).unwrap();
+        for at in [0, 10, whole.len() / 2, whole.len() - 1] {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1;
+            fs::write(&newest, flipped).unwrap();
+            assert_eq!(checkpoints.readable().unwrap().next(), Some(checkpoint(1)), "byte {at}");
+        }
+        fs::write(&newest, &whole[..whole.len() / 2]).unwrap();
+        assert_eq!(checkpoints.readable().unwrap().next(), Some(checkpoint(1)));
+    }
+
+    #[test]
+    fn a_write_that_was_cut_off_leaves_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::open(dir.path()).unwrap();
+        checkpoints.write(&checkpoint(1)).unwrap();
+        fs::write(dir.path().join(name(2)).with_extension("tmp"), b"half").unwrap();
+        assert_eq!(checkpoints.readable().unwrap().next(), Some(checkpoint(1)));
+    }
+}

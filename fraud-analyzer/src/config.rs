@@ -1,0 +1,44 @@
+//! The section `[analyzer]`.
+
+use serde::Deserialize;
+
+/// How the analyzer batches and when it checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnalyzerConfig {
+    /// Most transactions scored at once. A batch is whatever is there, up to this: it never waits to
+    /// fill.
+    pub max_batch_transactions: usize,
+    /// Time between checkpoints while transactions flow, in milliseconds.
+    pub checkpoint_interval_ms: u64,
+}
+
+impl Default for AnalyzerConfig {
+    fn default() -> Self {
+        Self { max_batch_transactions: 2_048, checkpoint_interval_ms: 10_000 }
+    }
+}
+
+impl AnalyzerConfig {
+    /// What is wrong with the values: key and message each.
+    #[must_use]
+    pub fn validate(&self) -> Vec<(String, String)> {
+        let mut errors = Vec::new();
+        let mut check = |ok: bool, key: &str, message: &str| {
+            if !ok {
+                errors.push((key.to_owned(), message.to_owned()));
+            }
+        };
+        check(
+            (1..=65_536).contains(&self.max_batch_transactions),
+            "max_batch_transactions",
+            "must be 1 to 65536",
+        );
+        check(
+            (100..=3_600_000).contains(&self.checkpoint_interval_ms),
+            "checkpoint_interval_ms",
+            "must be 100 to 3600000 (one hour)",
+        );
+        errors
+    }
+}

@@ -1,0 +1,27 @@
+//! Moves transactions through scoring: from the log, in micro-batches, back to the log as decisions
+//! and alerts; and from files, offline, through the same code.
+//!
+//! In the order data flows:
+//! - [`config`]: the section `[analyzer]`.
+//! - [`metrics`]: everything it counts.
+//! - `progress`: how far the analyzer is in every topic.
+//! - `checkpoint`: state and progress in one file, atomically replaced.
+//! - `recovery`: from the newest checkpoint through the decided records to the present.
+//! - `intake`: records → transactions, or dead letters.
+//! - `output`: decisions → records.
+//! - [`analyzer`]: the loop that ties them together, on a thread of its own.
+//! - [`replay`]: the same scoring over a file.
+
+pub mod analyzer;
+mod checkpoint;
+pub mod config;
+mod durable;
+mod intake;
+pub mod metrics;
+mod output;
+mod progress;
+mod recovery;
+pub mod replay;
+
+pub use analyzer::Analyzer;
+pub use config::AnalyzerConfig;

@@ -1,0 +1,102 @@
+//! Everything the analyzer counts.
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// The analyzer's metrics.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Transactions decided, by outcome.
+    pub decisions: IntCounterVec,
+    /// Alerts raised, by severity.
+    pub alerts: IntCounterVec,
+    /// Live and shadow rules that matched, by rule id (bounded by the ruleset).
+    pub rule_hits: IntCounterVec,
+    /// Records that could not be decoded and went to the dead-letter topic.
+    pub dead_letters: IntCounter,
+    /// Time to score one batch, without I/O.
+    pub score_seconds: Histogram,
+    /// Transactions per batch.
+    pub batch_transactions: Histogram,
+    /// Transactions read but not yet decided durably, plus those still to be read.
+    pub lag_transactions: IntGauge,
+    /// Events that windows still need.
+    pub window_events: IntGauge,
+    /// Time to write one checkpoint, beside the hot path.
+    pub checkpoint_seconds: Histogram,
+    /// Size of the newest checkpoint.
+    pub checkpoint_bytes: IntGauge,
+    /// Checkpoints that could not be written; the older one stays in force.
+    pub checkpoint_failures: IntCounter,
+    /// Decisions that recovery made again and found to differ from the logged ones: must stay 0.
+    pub replay_mismatches: IntCounter,
+}
+
+impl Metrics {
+    /// Creates and registers the metrics.
+    ///
+    /// # Errors
+    /// When one of the names is taken.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str| {
+            let metric = IntCounter::new(name, help)?;
+            registry.register(Box::new(metric.clone()))?;
+            prometheus::Result::Ok(metric)
+        };
+        let counters = |name: &str, help: &str, label: &str| {
+            let metric = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(metric.clone()))?;
+            prometheus::Result::Ok(metric)
+        };
+        let gauge = |name: &str, help: &str| {
+            let metric = IntGauge::new(name, help)?;
+            registry.register(Box::new(metric.clone()))?;
+            prometheus::Result::Ok(metric)
+        };
+        let histogram = |name: &str, help: &str, buckets: Vec<f64>| {
+            let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+            registry.register(Box::new(metric.clone()))?;
+            prometheus::Result::Ok(metric)
+        };
+        let fast = vec![0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1];
+        let slow = vec![0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+        let sizes = vec![1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0];
+        Ok(Self {
+            decisions: counters("paystream_analyzer_decisions_total", "Transactions decided.", "outcome")?,
+            alerts: counters("paystream_analyzer_alerts_total", "Alerts raised.", "severity")?,
+            rule_hits: counters("paystream_analyzer_rule_hits_total", "Rules that matched.", "rule")?,
+            dead_letters: counter(
+                "paystream_analyzer_dead_letters_total",
+                "Records that could not be decoded and went to the dead-letter topic.",
+            )?,
+            score_seconds: histogram(
+                "paystream_analyzer_score_seconds",
+                "Time to score one batch, without I/O.",
+                fast,
+            )?,
+            batch_transactions: histogram(
+                "paystream_analyzer_batch_transactions",
+                "Transactions per batch.",
+                sizes,
+            )?,
+            lag_transactions: gauge(
+                "paystream_analyzer_lag_transactions",
+                "Accepted transactions without a durable decision.",
+            )?,
+            window_events: gauge("paystream_analyzer_window_events", "Events that windows still need.")?,
+            checkpoint_seconds: histogram(
+                "paystream_analyzer_checkpoint_seconds",
+                "Time to write one checkpoint.",
+                slow,
+            )?,
+            checkpoint_bytes: gauge("paystream_analyzer_checkpoint_bytes", "Size of the newest checkpoint.")?,
+            checkpoint_failures: counter(
+                "paystream_analyzer_checkpoint_failures_total",
+                "Checkpoints that could not be written.",
+            )?,
+            replay_mismatches: counter(
+                "paystream_analyzer_replay_mismatches_total",
+                "Decisions made again on recovery that differ from the logged ones.",
+            )?,
+        })
+    }
+}

@@ -1,0 +1,43 @@
+//! Decisions → records of `transactions.decided` and `fraud.alerts`.
+
+use bytes::Bytes;
+use eventlog::NewRecord;
+use events::{Alert, AlertId, Decided, Message as _, Severity, topics};
+
+const MICROS_PER_MILLI: i64 = 1_000;
+
+/// The record of a decision. Keyed by card like the transaction, so it goes to the same partition.
+pub(crate) fn decided_record(decided: &Decided) -> NewRecord {
+    record(topics::DECIDED, decided, decided.encode())
+}
+
+/// The record of the alert that a decision raises.
+pub(crate) fn alert_record(decided: &Decided, severity: Severity) -> NewRecord {
+    let (transaction, decision) = (&decided.transaction, &decided.decision);
+    let alert = Alert {
+        id: AlertId::derive(transaction.id),
+        transaction_id: transaction.id,
+        merchant_id: transaction.merchant_id.clone(),
+        raised_at_us: decision.window_time_us,
+        severity,
+        outcome: decision.outcome,
+        risk_score: decision.risk_score,
+        card_token: transaction.card.token.clone(),
+        card_masked: transaction.card.masked(),
+        amount_minor: transaction.amount_minor,
+        currency: transaction.currency,
+        livemode: transaction.livemode,
+        reasons: decision.reasons.clone(),
+    };
+    record(topics::ALERTS, decided, alert.encode())
+}
+
+fn record(topic: &'static str, decided: &Decided, value: Vec<u8>) -> NewRecord {
+    NewRecord {
+        topic,
+        key: Bytes::copy_from_slice(decided.transaction.card.token.as_str().as_bytes()),
+        value: Bytes::from(value),
+        headers: Vec::new(),
+        timestamp_ms: decided.decided_at_us / MICROS_PER_MILLI,
+    }
+}

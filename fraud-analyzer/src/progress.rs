@@ -1,0 +1,48 @@
+//! How far the analyzer is in every topic.
+
+use eventlog::{EventLog, LogError};
+use events::topics;
+use serde::{Deserialize, Serialize};
+
+/// The name under which the analyzer's position in `transactions.created` is committed.
+pub(crate) const GROUP: &str = "fraud-analyzer";
+
+/// One number per partition and topic: the next offset to read or be written, and the next place in
+/// the analyzer's order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// The `seq` of the next decision.
+    pub(crate) next_seq: u64,
+    /// `transactions.created`: everything before has a decision or is a dead letter.
+    pub(crate) created: Vec<u64>,
+    /// `transactions.decided`: everything before is part of the state.
+    pub(crate) decided: Vec<u64>,
+    /// `transactions.created.dlq`: everything before is counted in `created`.
+    pub(crate) dead: Vec<u64>,
+}
+
+impl Progress {
+    /// The progress of an analyzer without a checkpoint: the oldest records the log still holds, but
+    /// for transactions that are known to be decided even where retention has removed the decisions.
+    pub(crate) async fn start(log: &dyn EventLog) -> Result<Self, LogError> {
+        let mut created = starts(log, topics::CREATED).await?;
+        for (partition, offset) in (0_u32..).zip(&mut created) {
+            let committed = log.committed(GROUP, topics::CREATED, partition).await?;
+            *offset = (*offset).max(committed.unwrap_or(0));
+        }
+        Ok(Self {
+            next_seq: 0,
+            created,
+            decided: starts(log, topics::DECIDED).await?,
+            dead: starts(log, topics::dead_letter(topics::CREATED)).await?,
+        })
+    }
+}
+
+async fn starts(log: &dyn EventLog, topic: &str) -> Result<Vec<u64>, LogError> {
+    let mut offsets = Vec::new();
+    for partition in 0..log.partitions(topic)? {
+        offsets.push(log.bounds(topic, partition).await?.0);
+    }
+    Ok(offsets)
+}

@@ -1,0 +1,100 @@
+//! What is kept beside the output so that a run that was cut off carries on where it was.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::durable;
+
+const FORMAT: u32 = 1;
+const CHECKPOINT: &str = "checkpoint.json";
+
+/// The directory `<output>.work`, removed when the run is done.
+#[derive(Debug)]
+pub(super) struct Work {
+    dir: PathBuf,
+}
+
+/// How far a run got: everything up to `rows` is in the parts and in the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WorkCheckpoint {
+    format: u32,
+    /// What must be the same for the run to carry on: input, mapping, features and rules.
+    pub(super) fingerprint: String,
+    /// Rows of the input dealt with.
+    pub(super) rows: u64,
+    pub(super) decisions: u64,
+    pub(super) rejected: u64,
+    /// The state of the decision hash, in hexadecimal.
+    pub(super) decision_hash: String,
+    /// Finished parts, numbered from 0.
+    pub(super) parts: u32,
+    state_sha256: String,
+}
+
+impl Work {
+    pub(super) fn open(output: &Path) -> anyhow::Result<Self> {
+        let mut name = output.as_os_str().to_owned();
+        name.push(".work");
+        let dir = PathBuf::from(name);
+        fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        Ok(Self { dir })
+    }
+
+    pub(super) fn part(&self, number: u32) -> PathBuf {
+        self.dir.join(format!("part-{number:05}.parquet"))
+    }
+
+    /// The checkpoint of a run with the same fingerprint, and the scorer's state.
+    pub(super) fn resume(&self, fingerprint: &str) -> Option<(WorkCheckpoint, Vec<u8>)> {
+        let checkpoint: WorkCheckpoint =
+            serde_json::from_slice(&fs::read(self.dir.join(CHECKPOINT)).ok()?).ok()?;
+        let state = fs::read(self.state(checkpoint.parts)).ok()?;
+        let usable = checkpoint.format == FORMAT
+            && checkpoint.fingerprint == fingerprint
+            && checkpoint.state_sha256 == hex::encode(Sha256::digest(&state))
+            && (0..checkpoint.parts).all(|part| self.part(part).exists());
+        usable.then_some((checkpoint, state))
+    }
+
+    /// Makes a checkpoint durable. The state goes first, under a name of its own: the checkpoint that
+    /// names it is replaced whole.
+    pub(super) fn save(&self, mut checkpoint: WorkCheckpoint, state: &[u8]) -> io::Result<()> {
+        checkpoint.format = FORMAT;
+        checkpoint.state_sha256 = hex::encode(Sha256::digest(state));
+        durable::replace(&self.state(checkpoint.parts), state)?;
+        let json = serde_json::to_vec_pretty(&checkpoint).map_err(io::Error::other)?;
+        durable::replace(&self.dir.join(CHECKPOINT), &json)?;
+        match checkpoint.parts.checked_sub(1).map(|before| fs::remove_file(self.state(before))) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn remove(self) -> io::Result<()> {
+        fs::remove_dir_all(&self.dir)
+    }
+
+    fn state(&self, parts: u32) -> PathBuf {
+        self.dir.join(format!("state-{parts:05}.bin"))
+    }
+}
+
+impl WorkCheckpoint {
+    pub(super) fn new(fingerprint: String) -> Self {
+        Self {
+            format: FORMAT,
+            fingerprint,
+            rows: 0,
+            decisions: 0,
+            rejected: 0,
+            decision_hash: hex::encode([0; 32]),
+            parts: 0,
+            state_sha256: String::new(),
+        }
+    }
+}

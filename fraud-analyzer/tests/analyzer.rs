@@ -1,0 +1,196 @@
+//! The analyzer over a real embedded log: one decision each, in an order that can be replayed.
+
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use eventlog::{EmbeddedLog, EmbeddedLogConfig, EventLog, NewRecord};
+use events::{
+    Card, CardToken, Customer, Decided, Device, MerchantId, Message as _, Transaction, TransactionId, topics,
+};
+use fraud_analyzer::{Analyzer, AnalyzerConfig};
+use scoring::{DecisionHash, Ruleset, RulesetSource, Scorer, transactions};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+const DEAD_LETTERS: &str = "transactions.created.dlq";
+
+fn transaction(i: usize) -> Transaction {
+    let merchant_id: MerchantId = "m1".parse().unwrap();
+    Transaction {
+        id: TransactionId::derive(&merchant_id, &i.to_string()),
+        merchant_id,
+        accepted_at_us: 1_700_000_000_000_000 + i64::try_from(i * 250_000).unwrap(),
+        livemode: true,
+        amount_minor: i64::try_from(100 + i * 37 % 90_000).unwrap().try_into().unwrap(),
+        currency: "EUR".parse().unwrap(),
+        reporting_amount_minor: Some(i64::try_from(100 + i * 37 % 90_000).unwrap()),
+        card: Card {
+            token: CardToken::new("k1", &[u8::try_from(i % 40).unwrap(); 16]).unwrap(),
+            bin: "411111".into(),
+            last4: "1111".into(),
+            brand: "visa".into(),
+            exp_month: 1,
+            exp_year: 2040,
+        },
+        customer: Customer::default(),
+        device: Device { id: None, ip: Some(format!("10.0.0.{}", i % 6)), user_agent: None },
+        billing: events::Address::default(),
+        shipping: events::Address::default(),
+        location: None,
+        mcc: None,
+        terminal_id: None,
+        metadata: std::collections::BTreeMap::new(),
+        test_behaviour: None,
+        idempotency_key: None,
+        request_fingerprint: "00".into(),
+    }
+}
+
+fn record(key: &str, value: Vec<u8>) -> NewRecord {
+    NewRecord {
+        topic: topics::CREATED,
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: value.into(),
+        headers: Vec::new(),
+        timestamp_ms: 1_700_000_000_000,
+    }
+}
+
+async fn submit(log: &dyn EventLog, range: std::ops::Range<usize>) {
+    for chunk in range.collect::<Vec<_>>().chunks(97) {
+        let records = chunk.iter().map(|&i| {
+            let transaction = transaction(i);
+            record(transaction.card.token.as_str(), transaction.encode())
+        });
+        log.append(records.collect()).await.unwrap();
+    }
+}
+
+fn ruleset() -> Ruleset {
+    Ruleset::load(&RulesetSource::built_in()).unwrap()
+}
+
+fn start(log: &Arc<EmbeddedLog>, dir: &Path) -> Analyzer {
+    let log: Arc<dyn EventLog> = Arc::clone(log) as _;
+    Analyzer::start(AnalyzerConfig::default(), ruleset(), log, dir, &prometheus::Registry::new()).unwrap()
+}
+
+async fn stop(analyzer: Analyzer) {
+    analyzer.service.stop.cancel();
+    tokio::time::timeout(DEADLINE, analyzer.service.task).await.expect("it stops in time").unwrap().unwrap();
+}
+
+async fn topic(log: &dyn EventLog, topic: &str) -> Vec<eventlog::LoggedRecord> {
+    let mut all = Vec::new();
+    for partition in 0..log.partitions(topic).unwrap() {
+        let (mut from, end) = log.bounds(topic, partition).await.unwrap();
+        while from < end {
+            let records = log.read(topic, partition, from, 1_000, Duration::ZERO).await.unwrap();
+            from += records.len() as u64;
+            all.extend(records);
+        }
+    }
+    all
+}
+
+/// All decided records in the analyzer's order.
+async fn decided(log: &dyn EventLog) -> Vec<Decided> {
+    let records = topic(log, topics::DECIDED).await;
+    let mut all: Vec<_> = records.iter().map(|r| Decided::decode(&r.value).unwrap()).collect();
+    all.sort_by_key(|d| d.seq);
+    all
+}
+
+fn hash<'a>(decisions: impl Iterator<Item = &'a events::Decision>) -> String {
+    let mut hash = DecisionHash::default();
+    decisions.for_each(|d| hash.add(d));
+    hash.to_string()
+}
+
+/// What one scorer that never stopped makes of the events in the order the analyzer had them.
+fn uninterrupted(decided: &[Decided]) -> String {
+    let list: Vec<_> = decided.iter().map(|d| &d.transaction).collect();
+    let scored = Scorer::new(ruleset()).score(&transactions::batch(&list)).unwrap();
+    hash(scored.iter().map(|s| &s.decision))
+}
+
+fn remove_checkpoints(dir: &Path, how_many: usize) {
+    let mut files: Vec<_> =
+        std::fs::read_dir(dir.join("analyzer")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    for newest in files.into_iter().rev().take(how_many) {
+        std::fs::remove_file(newest).unwrap();
+    }
+}
+
+fn assert_each_once(decided: &[Decided], n: usize) {
+    let seqs: Vec<_> = decided.iter().map(|d| d.seq).collect();
+    assert_eq!(seqs, (0..n as u64).collect::<Vec<_>>(), "places without gaps or repeats");
+    let mut ids: Vec<_> = decided.iter().map(|d| d.transaction.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), n, "each transaction once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_transaction_gets_one_decision_and_replay_agrees_after_any_loss_of_checkpoints() {
+    for lost in 0..=2 {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Arc::new(EmbeddedLog::open(&dir.path().join("log"), EmbeddedLogConfig::default()).unwrap());
+        submit(&*log, 0..1_500).await;
+        stop(start(&log, dir.path())).await;
+        submit(&*log, 1_500..3_000).await;
+        stop(start(&log, dir.path())).await;
+        remove_checkpoints(dir.path(), lost);
+        submit(&*log, 3_000..4_000).await;
+        stop(start(&log, dir.path())).await;
+
+        let decided = decided(&*log).await;
+        assert_each_once(&decided, 4_000);
+        let live = hash(decided.iter().map(|d| &d.decision));
+        assert_eq!(live, uninterrupted(&decided), "{lost} checkpoints lost");
+        let raised = topic(&*log, topics::ALERTS).await.len();
+        assert!(raised > 0, "the stream must raise alerts");
+        let mut alerts: Vec<_> = topic(&*log, topics::ALERTS)
+            .await
+            .iter()
+            .map(|r| events::Alert::decode(&r.value).unwrap().id)
+            .collect();
+        alerts.sort_unstable();
+        alerts.dedup();
+        assert_eq!(alerts.len(), raised, "each alert once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_decoded_is_a_dead_letter_once_and_nothing_else_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Arc::new(EmbeddedLog::open(&dir.path().join("log"), EmbeddedLogConfig::default()).unwrap());
+    submit(&*log, 0..50).await;
+    for i in 0..10 {
+        let bad = if i % 2 == 0 {
+            b"not json".to_vec()
+        } else {
+            br#"{"type":"transaction","v":99,"data":{}}"#.to_vec()
+        };
+        log.append(vec![record(&format!("bad{i}"), bad)]).await.unwrap();
+    }
+    submit(&*log, 50..60).await;
+    log.append(vec![record("last", b"{}".to_vec())]).await.unwrap();
+    for lost in [2, 2, 0] {
+        stop(start(&log, dir.path())).await;
+        remove_checkpoints(dir.path(), lost);
+    }
+    assert_each_once(&decided(&*log).await, 60);
+    let dead = topic(&*log, DEAD_LETTERS).await;
+    assert_eq!(dead.len(), 11);
+    let header = |record: &eventlog::LoggedRecord, name: &str| {
+        let value = record.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+        String::from_utf8(value.unwrap_or_default().to_vec()).unwrap()
+    };
+    assert!(dead.iter().all(|r| header(r, "original-topic") == topics::CREATED));
+    assert!(dead.iter().any(|r| header(r, "reason").contains("version 99 is unknown")));
+}
