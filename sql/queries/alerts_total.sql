@@ -1,0 +1,3 @@
+-- How many alerts were ever raised.
+SELECT count(*) AS alerts
+FROM alerts

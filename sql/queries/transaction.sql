@@ -1,0 +1,4 @@
+-- One transaction as it was submitted.
+SELECT *
+FROM transactions
+WHERE id = {id:String}
