@@ -1,0 +1,437 @@
+//! The command line: what can be asked for. What is done is in the module of each command's name.
+
+mod duration;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use gateway::Scope;
+
+use crate::exit::Outcome;
+use crate::output;
+
+const ABOUT: &str = "Card transactions in; decisions, alerts and a live page out.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  paystream up --demo                        start everything, with made-up traffic to look at
+  paystream query \"SELECT outcome, count(*) FROM decisions GROUP BY outcome\"
+  paystream loadtest --url http://127.0.0.1:8080 --rate 3000 --duration 30s
+  paystream reconcile --json                 is every accepted transaction decided and stored once?
+  paystream config default > paystream.toml  start a configuration file
+
+Exit status:
+  0    done
+  1    tried and failed, or a check found something wrong
+  2    wrong usage, wrong configuration, or the surroundings do not allow to start
+  130  interrupted by a signal
+
+Environment:
+  PAYSTREAM_CONFIG            the configuration file, as --config
+  PAYSTREAM_URL               the running system to ask, as --url
+  PAYSTREAM_API_KEY           the API key to ask it with, as --api-key
+  PAYSTREAM__SECTION__KEY     sets section.key of the configuration
+  RUST_LOG                    what is logged, before telemetry.level
+  NO_COLOR                    no colour, whatever the terminal";
+
+/// What was asked for.
+#[derive(Debug, Parser)]
+#[command(name = "paystream", version, about = ABOUT, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Configuration file [default: ./paystream.toml if there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "PAYSTREAM_CONFIG", hide_env = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// When to colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: When,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<When> for runtime::telemetry::Colour {
+    fn from(when: When) -> Self {
+        match when {
+            When::Auto => Self::Auto,
+            When::Always => Self::Always,
+            When::Never => Self::Never,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start everything in one process: API, scoring, warehouse, alerts and the page
+    #[command(after_help = UP_HELP)]
+    Up(UpArgs),
+    /// Ask the warehouse in SQL
+    #[command(after_help = QUERY_HELP)]
+    Query(QueryArgs),
+    /// Compare what was accepted, logged, decided and stored, transaction by transaction
+    #[command(after_help = RECONCILE_HELP)]
+    Reconcile(ReconcileArgs),
+    /// Score a Parquet or CSV file of transactions with the live scoring code
+    #[command(after_help = REPLAY_HELP)]
+    Replay(ReplayArgs),
+    /// Send made-up card traffic at a fixed rate and measure the answers
+    #[command(after_help = LOADTEST_HELP)]
+    Loadtest(LoadtestArgs),
+    /// Create, list and revoke API keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Check or print the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Try out where alerts go
+    #[command(subcommand)]
+    Alerter(AlerterCommand),
+    /// Print a script that completes paystream's arguments in a shell
+    #[command(
+        after_help = "Example:\n  paystream completions bash > ~/.local/share/bash-completion/completions/paystream"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+const UP_HELP: &str = "\
+Examples:
+  paystream up                                     on http://127.0.0.1:8080, data in ./data
+  paystream up --demo --demo-rate 200              with 200 made-up transactions a second
+  paystream up --listen 0.0.0.0:8080               for others: needs an API key, see `paystream keys`
+
+The first start makes an API key and shows it once. On a loopback address requests need none: they
+belong to the test merchant. Where the system can be reached is also in DATA_DIR/paystream.lock, as JSON.
+
+SIGINT or SIGTERM stops in order and ends with status 0; a second one ends at once with 130.";
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Where everything is kept [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address and port of the API and the page; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Send made-up traffic, so that there is something to look at
+    #[arg(long, overrides_with = "no_demo")]
+    pub(crate) demo: bool,
+    /// Send none, whatever the configuration says
+    #[arg(long, overrides_with = "demo")]
+    pub(crate) no_demo: bool,
+    /// Made-up transactions per second
+    #[arg(long, value_name = "RATE")]
+    pub(crate) demo_rate: Option<f64>,
+}
+
+/// Which system a question goes to.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SourceArgs {
+    /// A running system, for example http://127.0.0.1:8080
+    #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
+    pub(crate) url: Option<String>,
+    /// The data directory of a stopped system; one in use is asked over HTTP [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The API key to ask a running system with
+    #[arg(long, value_name = "KEY", env = "PAYSTREAM_API_KEY", hide_env_values = true, hide_env = true)]
+    pub(crate) api_key: Option<String>,
+}
+
+const QUERY_HELP: &str = "\
+Examples:
+  paystream query \"SELECT * FROM transactions ORDER BY accepted_at DESC LIMIT 10\"
+  paystream query --format csv < question.sql > answer.csv
+  paystream query --json \"SELECT count(*) AS n FROM decisions\" | jq '.[0].n'";
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// The SQL; read from standard input when absent or `-`
+    pub(crate) sql: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// How to print the answer
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    pub(crate) json: bool,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// RFC 4180, with a line of names
+    Csv,
+    /// An array of objects
+    Json,
+}
+
+const RECONCILE_HELP: &str = "\
+Exit status 1 when the counts disagree, or anything is missing or doubled.
+
+Examples:
+  paystream reconcile                        the system on ./data, running or not
+  paystream reconcile --url http://127.0.0.1:8080 --json | jq .missing";
+
+#[derive(Debug, Args)]
+pub(crate) struct ReconcileArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const REPLAY_HELP: &str = "\
+A run that was cut off is carried on by the same command; --fresh starts over. The decision hash is
+equal for equal decisions.
+
+Example:
+  paystream replay --input tx.parquet --mapping examples/handbook.yaml --output decisions.parquet";
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The Parquet or CSV file, one transaction per row, oldest first
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// The YAML file that says which column is what
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mapping: PathBuf,
+    /// The Parquet file of decisions to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Feature files in place of the configured ones
+    #[arg(long, value_name = "DIR")]
+    pub(crate) features_dir: Option<PathBuf>,
+    /// Rule packs in place of the configured ones
+    #[arg(long, value_name = "DIR")]
+    pub(crate) rules_dir: Option<PathBuf>,
+    /// Rows scored at a time; makes no difference to the decisions
+    #[arg(long, value_name = "ROWS", default_value_t = 8_192, value_parser = rows)]
+    pub(crate) batch_rows: usize,
+    /// Rows between checkpoints: what a run that was cut off does again at the most
+    #[arg(long, value_name = "ROWS", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) checkpoint_rows: u64,
+    /// Start over even where an earlier run can be carried on
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const LOADTEST_HELP: &str = "\
+Open loop: requests leave when they are due, however slow the answers are, and latency counts from then.
+Exit status 1 when a request failed.
+
+Examples:
+  paystream loadtest --url http://127.0.0.1:8080 --rate 3000 --duration 30s --json
+  paystream loadtest --malformed 1000              1,000 requests that have to be refused";
+
+#[derive(Debug, Args)]
+pub(crate) struct LoadtestArgs {
+    /// The system to put under load
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "PAYSTREAM_URL",
+        hide_env = true,
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub(crate) url: String,
+    /// Requests per second
+    #[arg(long, value_name = "RATE", default_value_t = 100.0)]
+    pub(crate) rate: f64,
+    /// How long requests are sent: 500ms, 30s, 5m, 1h
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    pub(crate) duration: Duration,
+    /// Sent as `Authorization: Bearer`; a system on loopback needs none
+    #[arg(long, value_name = "KEY", env = "PAYSTREAM_API_KEY", hide_env_values = true, hide_env = true)]
+    pub(crate) api_key: Option<String>,
+    /// The same seed makes the same traffic
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// What idempotency keys derive from [default: new at every run]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) run_id: Option<String>,
+    /// Share of fraudulent payments, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.02)]
+    pub(crate) fraud_share: f64,
+    /// Requests under way at once
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub(crate) connections: usize,
+    /// How long an answer may take
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
+    pub(crate) timeout: Duration,
+    /// Equal distances between requests instead of random ones
+    #[arg(long)]
+    pub(crate) uniform: bool,
+    /// Send what was not accepted again, with the same key: for trying out crashes
+    #[arg(long)]
+    pub(crate) retry: bool,
+    /// Write the ids of all accepted transactions to a file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) accepted_out: Option<PathBuf>,
+    /// Send this many malformed requests instead, and check that each is refused by name of the field
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) malformed: Option<u64>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Whose keys.
+#[derive(Debug, Args)]
+pub(crate) struct KeysDir {
+    /// The data directory the keys belong to [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a key and show it, once; a running system knows it within a second
+    #[command(
+        after_help = "Examples:\n  paystream keys create --merchant shop_1\n  paystream keys create --merchant ops --scope analytics\n  paystream keys create --merchant shop_1 --live"
+    )]
+    Create {
+        /// Whose transactions the key may touch
+        #[arg(long, value_name = "ID", default_value = "test")]
+        merchant: events::MerchantId,
+        /// A key for real transactions instead of test ones
+        #[arg(long)]
+        live: bool,
+        /// What the key is for; may be given several times [default: all] [transactions:write,
+        /// transactions:read, analytics]
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<Scope>,
+        #[command(flatten)]
+        dir: KeysDir,
+    },
+    /// List the keys, without the keys themselves
+    List {
+        #[command(flatten)]
+        dir: KeysDir,
+    },
+    /// Refuse a key from now on
+    Revoke {
+        /// Its id, as `keys list` shows it
+        id: String,
+        #[command(flatten)]
+        dir: KeysDir,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say everything that is wrong with the configuration, or that nothing is
+    Check,
+    /// Print the configuration in force, secrets hidden
+    Print {
+        /// As JSON instead of TOML
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the commented file of defaults
+    Default,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlerterCommand {
+    /// Check the routes and explain which one an alert takes
+    #[command(
+        after_help = "Example:\n  paystream alerter check-config --severity critical --merchant shop_1 --amount-minor 10050"
+    )]
+    CheckConfig(SampleAlert),
+}
+
+/// The alert to explain the routes with.
+#[derive(Debug, Args)]
+pub(crate) struct SampleAlert {
+    /// Its severity: low, medium, high or critical
+    #[arg(long, value_name = "SEVERITY")]
+    pub(crate) severity: Option<String>,
+    /// Its merchant
+    #[arg(long, value_name = "ID")]
+    pub(crate) merchant: Option<events::MerchantId>,
+    /// The rule that raised it
+    #[arg(long, value_name = "ID")]
+    pub(crate) rule: Option<String>,
+    /// Its amount, in minor units of the currency
+    #[arg(long, value_name = "MINOR")]
+    pub(crate) amount_minor: Option<i64>,
+    /// Its currency
+    #[arg(long, value_name = "CODE")]
+    pub(crate) currency: Option<String>,
+    /// Raised under a test key
+    #[arg(long)]
+    pub(crate) test: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn rows(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(rows @ 1..=1_000_000) => Ok(rows),
+        _ => Err("give 1 to 1000000".to_owned()),
+    }
+}
+
+/// Prints the completion script.
+pub(crate) fn completions(shell: Shell) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "paystream", &mut script);
+    output::print(&String::from_utf8_lossy(&script))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_last_of_demo_and_no_demo_holds() {
+        let demo = |args: &[&str]| match Cli::try_parse_from([&["paystream", "up"], args].concat()) {
+            Ok(Cli { command: Command::Up(args), .. }) => (args.demo, args.no_demo),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(demo(&["--demo", "--no-demo"]), (false, true));
+        assert_eq!(demo(&["--no-demo", "--demo"]), (true, false));
+        assert_eq!(demo(&[]), (false, false));
+    }
+
+    #[test]
+    fn global_options_are_taken_after_the_command_too() {
+        let cli = Cli::try_parse_from(["paystream", "config", "check", "--config", "x.toml"]).unwrap();
+        assert_eq!(cli.global.config.unwrap(), PathBuf::from("x.toml"));
+    }
+}

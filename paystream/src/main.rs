@@ -1,0 +1,47 @@
+//! `paystream`: card transactions in; decisions, alerts and a live page out.
+//!
+//! This binary only wires: what a command does is in the module of its name, and what the stages do is
+//! in their crates.
+
+mod alert_routes;
+mod cli;
+mod client;
+mod config;
+mod data_dir;
+mod exit;
+mod keys;
+mod loadtest;
+mod offline;
+mod output;
+mod query;
+mod reconcile;
+mod replay;
+mod ruleset;
+mod settings;
+mod source;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use cli::{Cli, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let global = cli.global;
+    let result = match cli.command {
+        Command::Up(args) => up::run(&global, args),
+        Command::Query(args) => query::run(&global, &args),
+        Command::Reconcile(args) => reconcile::run(&global, &args),
+        Command::Replay(args) => replay::run(&global, &args),
+        Command::Loadtest(args) => loadtest::run(&global, &args),
+        Command::Keys(command) => keys::run(&global, command),
+        Command::Config(command) => settings::run(&global, &command),
+        Command::Alerter(command) => alert_routes::run(&global, &command),
+        Command::Completions { shell } => cli::completions(shell),
+    };
+    exit::code(result)
+}

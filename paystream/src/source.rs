@@ -1,0 +1,47 @@
+//! Which system a question goes to: one that runs, over HTTP, or the files of one that does not.
+
+use std::path::PathBuf;
+
+use crate::cli::{Global, SourceArgs};
+use crate::client::Client;
+use crate::config::{self, Config};
+use crate::data_dir::{DataDir, Held};
+use crate::exit::{Failure, OrUsage as _};
+
+/// Where the answer is.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// At a running system.
+    Running(Client),
+    /// In the data directory of a stopped one, which stays stopped until this is dropped.
+    Stopped(Stopped),
+}
+
+/// A stopped system.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    pub(crate) dir: DataDir,
+    pub(crate) config: Box<Config>,
+    _held: Held,
+}
+
+/// The variable that names a running system when the command line names none.
+const URL_VARIABLE: &str = "PAYSTREAM_URL";
+
+/// The system that was asked for: `--url`, or `--data-dir`, or `PAYSTREAM_URL`, or the configured data
+/// directory. A directory in use is asked through the process that uses it.
+pub(crate) fn resolve(global: &Global, args: &SourceArgs) -> Result<Source, Failure> {
+    let from_environment = || std::env::var(URL_VARIABLE).ok().filter(|url| !url.is_empty());
+    let url = args.url.clone().or_else(|| if args.data_dir.is_none() { from_environment() } else { None });
+    if let Some(url) = url {
+        return Ok(Source::Running(Client::new(&url, args.api_key.clone()).or_usage()?));
+    }
+    let config = config::load(global.config.as_deref())?.value;
+    let dir = DataDir::new(args.data_dir.clone().unwrap_or_else(|| PathBuf::from(&config.server.data_dir)));
+    dir.must_exist().or_usage()?;
+    if let Some(url) = dir.in_use_by().and_then(|holder| holder.url) {
+        return Ok(Source::Running(Client::new(&url, args.api_key.clone()).or_usage()?));
+    }
+    let held = dir.hold().or_usage()?;
+    Ok(Source::Stopped(Stopped { dir, config: Box::new(config), _held: held }))
+}

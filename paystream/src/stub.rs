@@ -1,0 +1,2 @@
+//! Stands in for the binary while it is being wired.
+fn main() {}
