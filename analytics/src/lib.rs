@@ -13,7 +13,7 @@
 //! - [`warehouse`]: the warehouse as others use it.
 //! - `live`: what the page shows, in memory.
 //! - `api`, `stream`, `page`, `problem`: HTTP.
-//! - [`reconcile`]: whether all stages hold the same transactions.
+//! - [`mod@reconcile`]: whether all stages hold the same transactions.
 
 mod api;
 mod column;
