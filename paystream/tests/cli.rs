@@ -171,7 +171,7 @@ fn check_formats(sql: &str, source: &[&str], id: &str) {
     let ask = |args: &[&str]| succeed(&[&["query", sql], source, args].concat());
     let json: Value = serde_json::from_str(&ask(&["--json"])).unwrap();
     assert_eq!(json, json!([{"id": id, "amount_minor": 10_050, "currency": "USD"}]));
-    assert_eq!(ask(&["--format", "csv"]), format!("id,amount_minor,currency\r\n{id},10050,USD\r\n"));
+    assert_eq!(ask(&["--format", "csv"]), format!("id,amount_minor,currency\n{id},10050,USD\n"));
     let table = ask(&[]);
     assert!(table.contains(id) && table.ends_with("1 row\n"), "{table}");
     let mut child = paystream(&[&["query", "--format", "csv"], source].concat())
@@ -180,7 +180,7 @@ fn check_formats(sql: &str, source: &[&str], id: &str) {
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(b"SELECT count(*) AS n FROM transactions").unwrap();
-    assert_eq!(text(&child.wait_with_output().unwrap().stdout), "n\r\n1\r\n", "from standard input");
+    assert_eq!(text(&child.wait_with_output().unwrap().stdout), "n\n1\n", "from standard input");
 }
 
 #[test]

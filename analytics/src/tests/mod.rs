@@ -233,7 +233,7 @@ pub(crate) async fn assert_stored_once(engine: &Engine, store: &Store, n: i64) {
     for (sql, expected) in [
         ("SELECT count(*), count(DISTINCT id) FROM transactions", vec![n, n]),
         (
-            "SELECT count(*), count(DISTINCT transaction_id), coalesce(sum(seq), 0) FROM decisions",
+            "SELECT count(*), count(DISTINCT transaction_id), coalesce(CAST(sum(seq) AS BIGINT), 0) FROM decisions",
             vec![n, n, n * (n - 1) / 2],
         ),
         ("SELECT count(*), count(DISTINCT transaction_id) FROM rule_hits", vec![2 * fifth, fifth]),

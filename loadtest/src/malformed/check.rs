@@ -14,6 +14,8 @@ use crate::client::{Answer, Line, Target};
 use crate::traffic::fresh_run_id;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that closes connections is tried again, so often.
+const CONNECTION_TRIES: u32 = 3;
 /// A server that limits its callers is waited for, so often.
 const RATE_LIMIT_TRIES: u32 = 60;
 const RATE_LIMIT_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -100,6 +102,8 @@ async fn submit(
                 let pause = retry_after.unwrap_or(RATE_LIMIT_PAUSE_MAX).min(RATE_LIMIT_PAUSE_MAX);
                 tokio::time::sleep(pause).await;
             }
+            // A server may close an idle connection just as the next request is sent on it.
+            None if tries < CONNECTION_TRIES => {}
             answer => return Ok(answer),
         }
     }
