@@ -1,6 +1,6 @@
 //! State and progress in one file, atomically replaced; the one before is kept.
 //!
-//! The file is one line of JSON with the progress, the scorer's state, and a SHA-256 over both.
+//! The file is one line of JSON with the progress, the scorer's state, and an XXH3 checksum over both.
 
 use std::fs;
 use std::io;
@@ -12,14 +12,14 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::durable;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 
 const FORMAT: u32 = 1;
-const DIGEST_BYTES: usize = 32;
+const CHECKSUM_BYTES: usize = 8;
 /// The newest, and one to fall back on.
 const KEPT: usize = 2;
 
@@ -43,15 +43,14 @@ impl Checkpoint {
         let mut bytes = serde_json::to_vec(&header).expect("a header has no maps with odd keys");
         bytes.push(b'\n');
         bytes.extend_from_slice(&self.state);
-        let digest = Sha256::digest(&bytes);
-        bytes.extend_from_slice(&digest);
+        let checksum = xxh3_64(&bytes);
+        bytes.extend(checksum.to_le_bytes());
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, String> {
-        let body_len = bytes.len().checked_sub(DIGEST_BYTES).ok_or("it is cut short")?;
-        let (body, digest) = bytes.split_at(body_len);
-        if Sha256::digest(body).as_slice() != digest {
+        let (body, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or("it is cut short")?;
+        if xxh3_64(body).to_le_bytes() != *checksum {
             return Err("its checksum does not match".to_owned());
         }
         let line = body.iter().position(|&b| b == b'\n').ok_or("it has no header")?;

@@ -68,11 +68,7 @@ pub(crate) async fn submit(app: &App, body: &[u8], call: &Call<'_>) -> Result<An
     let write = tokio::spawn(store(app.clone(), transaction.clone(), held.claim.clone()));
     match timeout(Duration::from_millis(app.config.append_deadline_ms), write).await {
         Ok(Ok(stored)) => stored?,
-        Ok(Err(_panicked)) => {
-            // Before or after the log took it: not known.
-            app.recover();
-            return Err(problem::internal());
-        }
+        Ok(Err(_panicked)) => return Err(problem::internal()),
         Err(_elapsed) => {
             return Err(unavailable(
                 "The log did not acknowledge the write in time. Try again with the same idempotency key.",
@@ -92,6 +88,8 @@ fn claim(app: &App, body: &[u8], call: &Call<'_>) -> Result<(Work, Held), Proble
     let id = key.map_or_else(TransactionId::random, |key| TransactionId::derive(&call.caller.merchant, key));
     // Claimed before the ledger is asked: of two requests with one key, one is seen by the other.
     let (claim, decision) = app.pending.claim(id, Some(fingerprint.mac())).map_err(refuse_busy)?;
+    // A write of this id may have failed since the first look: it shut the door before it let go.
+    app.check_open()?;
     let known = match key {
         Some(_) => app.ledger.get(id).map_err(|e| ledger_failed(&e))?,
         None => None,
@@ -241,14 +239,24 @@ async fn store(app: App, transaction: Arc<Transaction>, claim: Claim) -> Result<
         headers: Vec::new(),
         timestamp_ms: transaction.accepted_at_us / 1_000,
     };
-    let appended = app.log.append(vec![record]).await;
-    let result = match appended {
+    let unsure = Unsure(&app);
+    let result = match app.log.append(vec![record]).await {
         Ok(positions) => note_accepted(&app, &transaction, positions.first().copied()),
         Err(error) => Err(append_failed(&app, &error)),
     };
+    std::mem::forget(unsure);
     // A retry may come in from here on: the ledger knows, or the door is shut.
     drop(claim);
     result
+}
+
+/// Dropped by a panic only: before or after the log took the record is not known then.
+struct Unsure<'a>(&'a Shared);
+
+impl Drop for Unsure<'_> {
+    fn drop(&mut self) {
+        self.0.recover();
+    }
 }
 
 fn note_accepted(app: &Shared, transaction: &Transaction, position: Option<Position>) -> Result<(), Problem> {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{Request, Response};
+use axum::http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -219,9 +219,22 @@ impl Server {
         peer: SocketAddr,
     ) -> Result<Response<Body>, Infallible> {
         let deadline = self.limits.body_read_timeout;
-        let mut request = request.map(|incoming| Body::new(body::ReadDeadline::new(incoming, deadline)));
+        // Reading a body whose sender waits for leave to send it would give that leave.
+        let expects = request.headers().contains_key(header::EXPECT);
+        let mut rest = None;
+        let mut request = request.map(|incoming| {
+            let (body, of_body) = body::ReadDeadline::new(incoming, deadline);
+            rest = Some(of_body);
+            Body::new(body)
+        });
         request.extensions_mut().insert(ConnectInfo(peer));
-        let response = self.router.clone().call(request).await?;
+        let mut response = self.router.clone().call(request).await?;
+        if let Some(rest) = rest
+            && (expects && !rest.is_done() || !rest.discard().await)
+        {
+            // Said before it happens, so that the client sends its next request elsewhere.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if body::is_event_stream(&response) {
             let stop = self.stop.clone();
             return Ok(response.map(|inner| Body::new(body::UntilStopped::new(inner, stop))));

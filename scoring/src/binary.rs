@@ -1,10 +1,10 @@
-//! The little-endian form of checkpoints: lengths first, no padding, a SHA-256 at the end.
+//! The little-endian form of checkpoints: lengths first, no padding, an XXH3 checksum at the end.
 
-use sha2::{Digest as _, Sha256};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::SnapshotError;
 
-const DIGEST_BYTES: usize = 32;
+const CHECKSUM_BYTES: usize = 8;
 
 /// Builds a checkpoint.
 #[derive(Debug, Default)]
@@ -15,7 +15,12 @@ macro_rules! list {
         impl Writer {
             pub(crate) fn $write(&mut self, list: &[$type]) {
                 self.u64(list.len() as u64);
-                self.0.extend(list.iter().flat_map(|n| n.to_le_bytes()));
+                let from = self.0.len();
+                self.0.resize(from + size_of_val(list), 0);
+                // Becomes one copy on a little-endian machine.
+                for (bytes, n) in self.0[from..].chunks_exact_mut(size_of::<$type>()).zip(list) {
+                    bytes.copy_from_slice(&n.to_le_bytes());
+                }
             }
         }
 
@@ -55,10 +60,11 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
-    /// The bytes with their digest.
+    /// The bytes with their checksum, which is against accidents: it is computed on the hot path, and
+    /// whoever can write a checkpoint can write any other.
     pub(crate) fn finish(mut self) -> Vec<u8> {
-        let digest = Sha256::digest(&self.0);
-        self.0.extend_from_slice(&digest);
+        let checksum = xxh3_64(&self.0);
+        self.0.extend(checksum.to_le_bytes());
         self.0
     }
 }
@@ -70,10 +76,9 @@ pub(crate) struct Reader<'a>(&'a [u8]);
 impl<'a> Reader<'a> {
     /// A reader of what [`Writer::finish`] returned.
     pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, SnapshotError> {
-        let body_len =
-            bytes.len().checked_sub(DIGEST_BYTES).ok_or(SnapshotError::Damaged("it is cut short"))?;
-        let (body, digest) = bytes.split_at(body_len);
-        if Sha256::digest(body).as_slice() != digest {
+        let (body, checksum) =
+            bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(SnapshotError::Damaged("it is cut short"))?;
+        if xxh3_64(body).to_le_bytes() != *checksum {
             return Err(SnapshotError::Damaged("its checksum does not match"));
         }
         Ok(Self(body))

@@ -103,6 +103,39 @@ async fn a_body_that_does_not_arrive_in_time_is_an_error_the_handler_can_tell() 
     finished(running).await;
 }
 
+/// Answers without reading the body.
+async fn refuse() -> (StatusCode, &'static str) {
+    (StatusCode::UNAUTHORIZED, "refused")
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_after_a_body_that_the_handler_did_not_read() {
+    let running = start(Router::new().route("/", post(refuse)), HttpLimits::default()).await;
+    let head = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n";
+    let mut client = connect(running.address, head).await;
+    client.write_all(&vec![b'x'; 100_000]).await.unwrap();
+    let first = read_until(&mut client, "refused").await;
+    assert!(!first.contains("connection: close"), "{first}");
+    client.write_all(b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert!(read_all(&mut client).await.ends_with("refused"));
+    finished(running).await;
+}
+
+#[tokio::test]
+async fn a_connection_whose_body_is_too_much_to_discard_is_closed_and_the_client_is_told() {
+    let running = start(Router::new().route("/", post(refuse)), HttpLimits::default()).await;
+    for head in [
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000000\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\nexpect: 100-continue\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{",
+    ] {
+        let mut client = connect(running.address, head).await;
+        let answer = read_all(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("connection: close"), "{answer}");
+    }
+    finished(running).await;
+}
+
 #[tokio::test]
 async fn a_connection_past_the_limit_hears_503_and_the_next_one_is_served_once_there_is_room() {
     let limits = HttpLimits { max_connections: 1, ..HttpLimits::default() };
