@@ -109,6 +109,7 @@ impl Engine {
             .worker_threads(config.query_max_concurrent)
             .max_blocking_threads(2)
             .thread_name("warehouse-query")
+            .on_thread_start(::runtime::background::yield_to_answers)
             .enable_time()
             .build()?;
         Ok(Self {

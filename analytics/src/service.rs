@@ -127,7 +127,10 @@ impl Threads {
         };
         let writer = std::thread::Builder::new()
             .name("warehouse-write".to_owned())
-            .spawn(move || writer.run())
+            .spawn(move || {
+                runtime::background::yield_to_answers();
+                writer.run();
+            })
             .context("starting the warehouse's writing thread")?;
         let hurry = stop.clone();
         tokio::spawn(async move {
@@ -143,12 +146,13 @@ impl Threads {
             stop,
             writer: wake,
         };
-        let runtime = tokio::runtime::Handle::current();
+        let handle = tokio::runtime::Handle::current();
         std::thread::Builder::new()
             .name("warehouse-read".to_owned())
             .spawn(move || {
+                runtime::background::yield_to_answers();
                 // Dropping the reader's end tells the writer to flush a last time and to end.
-                runtime.block_on(ingest.run());
+                handle.block_on(ingest.run());
                 if writer.join().is_ok() {
                     let _ = done.send(());
                 }

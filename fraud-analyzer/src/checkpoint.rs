@@ -130,6 +130,7 @@ impl CheckpointWriter {
         let busy = Arc::new(AtomicBool::new(false));
         let idle_again = Arc::clone(&busy);
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
+            runtime::background::yield_to_answers();
             for checkpoint in jobs {
                 let began = Instant::now();
                 match checkpoints.write(&checkpoint) {

@@ -5,10 +5,12 @@
 //! - [`telemetry`]: structured logs.
 //! - [`http`]: serving an axum router with deadlines, limits and a graceful end.
 //! - [`admin`]: `/healthz`, `/readyz` and `/metrics`.
+//! - [`background`]: threads that let others go first.
 //! - [`service`]: a running service, and stopping several in order.
 //! - [`signals`]: what SIGINT and SIGTERM do.
 
 pub mod admin;
+pub mod background;
 pub mod config;
 pub mod http;
 mod process;
