@@ -1,7 +1,9 @@
 //! State and progress in one file, atomically replaced; the one before is kept.
 //!
-//! The file is one line of JSON with the progress, the scorer's state, and an XXH3 checksum over both.
+//! The file is one line of JSON with the progress and the names of the segments the state goes on from,
+//! the scorer's state, and an XXH3 checksum over both. Segments are durable before the file is.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,14 +13,16 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use scoring::{Cut, SegmentId};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::durable;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use crate::segments::SegmentDir;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const CHECKSUM_BYTES: usize = 8;
 /// The newest, and one to fall back on.
 const KEPT: usize = 2;
@@ -28,21 +32,24 @@ const KEPT: usize = 2;
 pub(crate) struct Checkpoint {
     pub(crate) progress: Progress,
     /// What `scoring::Scorer::checkpoint` returned.
-    pub(crate) state: Vec<u8>,
+    pub(crate) state: Cut,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Header {
     format: u32,
     progress: Progress,
+    /// Layer and number of each segment.
+    segments: Vec<(u32, u64)>,
 }
 
 impl Checkpoint {
     fn encode(&self) -> Vec<u8> {
-        let header = Header { format: FORMAT, progress: self.progress.clone() };
+        let segments = self.state.segments.iter().map(|id| (id.layer, id.number)).collect();
+        let header = Header { format: FORMAT, progress: self.progress.clone(), segments };
         let mut bytes = serde_json::to_vec(&header).expect("a header has no maps with odd keys");
         bytes.push(b'\n');
-        bytes.extend_from_slice(&self.state);
+        bytes.extend_from_slice(&self.state.bytes);
         let checksum = xxh3_64(&bytes);
         bytes.extend(checksum.to_le_bytes());
         bytes
@@ -58,7 +65,9 @@ impl Checkpoint {
         if header.format != FORMAT {
             return Err(format!("it has format {}, this build reads format {FORMAT}", header.format));
         }
-        Ok(Self { progress: header.progress, state: body[line + 1..].to_vec() })
+        let segments =
+            header.segments.into_iter().map(|(layer, number)| SegmentId { layer, number }).collect();
+        Ok(Self { progress: header.progress, state: Cut { bytes: body[line + 1..].to_vec(), segments } })
     }
 }
 
@@ -66,22 +75,33 @@ impl Checkpoint {
 #[derive(Debug, Clone)]
 pub(crate) struct Checkpoints {
     dir: PathBuf,
+    segments: Arc<SegmentDir>,
 }
 
 impl Checkpoints {
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
-        Ok(Self { dir: dir.to_owned() })
+        Ok(Self { dir: dir.to_owned(), segments: SegmentDir::open(&dir.join("segments"))? })
     }
 
-    /// Writes a checkpoint durably, then removes all but the newest two. Returns its size in bytes.
+    /// Where the scorer leaves its segments.
+    pub(crate) const fn segments(&self) -> &Arc<SegmentDir> {
+        &self.segments
+    }
+
+    /// Writes a checkpoint durably, then removes all but the newest two and the segments that neither
+    /// names. Returns how many bytes were written.
     pub(crate) fn write(&self, checkpoint: &Checkpoint) -> io::Result<u64> {
+        let named = &checkpoint.state.segments;
+        let in_segments = self.segments.persist(named)?;
         let bytes = checkpoint.encode();
         durable::replace(&self.dir.join(name(checkpoint.progress.next_seq)), &bytes)?;
         for (_, old) in self.newest_first()?.into_iter().skip(KEPT) {
             fs::remove_file(old)?;
         }
-        Ok(bytes.len() as u64)
+        let kept: BTreeSet<SegmentId> = self.readable()?.flat_map(|c| c.state.segments).collect();
+        self.segments.clean(&kept, named)?;
+        Ok(in_segments + bytes.len() as u64)
     }
 
     /// The checkpoints that can be read, newest first; those that cannot are reported and passed over.
@@ -177,7 +197,7 @@ mod tests {
     fn checkpoint(seq: u64) -> Checkpoint {
         let progress =
             Progress { next_seq: seq, created: vec![seq, 2], decided: vec![1, 2], dead: vec![0, 0] };
-        Checkpoint { progress, state: vec![7; 100] }
+        Checkpoint { progress, state: Cut { bytes: vec![7; 100], segments: Vec::new() } }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! - [`metrics`]: everything it counts.
 //! - `progress`: how far the analyzer is in every topic.
 //! - `checkpoint`: state and progress in one file, atomically replaced.
+//! - `segments`: the scorer's segments as files.
 //! - `recovery`: from the newest checkpoint through the decided records to the present.
 //! - `intake`: records → transactions, or dead letters.
 //! - `output`: decisions → records.
@@ -22,6 +23,7 @@ mod output;
 mod progress;
 mod recovery;
 pub mod replay;
+mod segments;
 
 pub use analyzer::Analyzer;
 pub use config::AnalyzerConfig;

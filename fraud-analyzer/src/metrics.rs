@@ -23,7 +23,7 @@ pub struct Metrics {
     pub window_events: IntGauge,
     /// Time to write one checkpoint, beside the hot path.
     pub checkpoint_seconds: Histogram,
-    /// Size of the newest checkpoint.
+    /// Bytes written for the newest checkpoint: what changed since the one before.
     pub checkpoint_bytes: IntGauge,
     /// Checkpoints that could not be written; the older one stays in force.
     pub checkpoint_failures: IntCounter,
@@ -88,7 +88,10 @@ impl Metrics {
                 "Time to write one checkpoint.",
                 slow,
             )?,
-            checkpoint_bytes: gauge("paystream_analyzer_checkpoint_bytes", "Size of the newest checkpoint.")?,
+            checkpoint_bytes: gauge(
+                "paystream_analyzer_checkpoint_bytes",
+                "Bytes written for the newest checkpoint.",
+            )?,
             checkpoint_failures: counter(
                 "paystream_analyzer_checkpoint_failures_total",
                 "Checkpoints that could not be written.",

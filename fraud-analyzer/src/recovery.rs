@@ -5,17 +5,19 @@
 //! to the state the analyzer had when it stopped, and to the decisions it made, which is checked.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use eventlog::EventLog;
 use events::{Decided, Message as _, topics};
-use scoring::{Ruleset, Scorer, SnapshotError, transactions};
+use scoring::{Ruleset, Scorer, SegmentStore, SnapshotError, transactions};
 
 use crate::checkpoint::Checkpoints;
 use crate::intake::{self, DEAD_LETTER_TOPIC};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use crate::segments::SegmentDir;
 
 /// Records read from a partition at a time, and events scored at a time.
 const READ_RECORDS: usize = 2_048;
@@ -34,9 +36,13 @@ pub(crate) async fn recover(
     ruleset: Ruleset,
     metrics: &Metrics,
 ) -> anyhow::Result<Recovered> {
-    let (scorer, progress) = match newest_usable(checkpoints, &ruleset)? {
+    let store: Arc<dyn SegmentStore> = Arc::<SegmentDir>::clone(checkpoints.segments());
+    let (scorer, progress) = match newest_usable(checkpoints, &store, &ruleset)? {
         Some(found) => found,
-        None => (Scorer::new(ruleset), Progress::start(log).await.context("asking the log for its bounds")?),
+        None => (
+            Scorer::new(ruleset, &store),
+            Progress::start(log).await.context("asking the log for its bounds")?,
+        ),
     };
     let mut recovered = Recovered { scorer, progress };
     recovered.replay_decided(log, metrics).await?;
@@ -44,9 +50,13 @@ pub(crate) async fn recover(
     Ok(recovered)
 }
 
-fn newest_usable(checkpoints: &Checkpoints, ruleset: &Ruleset) -> anyhow::Result<Option<(Scorer, Progress)>> {
+fn newest_usable(
+    checkpoints: &Checkpoints,
+    store: &Arc<dyn SegmentStore>,
+    ruleset: &Ruleset,
+) -> anyhow::Result<Option<(Scorer, Progress)>> {
     for checkpoint in checkpoints.readable().context("listing checkpoints")? {
-        match Scorer::restore(ruleset.clone(), &checkpoint.state) {
+        match Scorer::restore(ruleset.clone(), store, &checkpoint.state.bytes) {
             Ok(scorer) => return Ok(Some((scorer, checkpoint.progress))),
             Err(reason @ SnapshotError::OtherFeatures) => {
                 tracing::warn!(%reason, "windows are rebuilt from the decided transactions the log still holds");

@@ -12,7 +12,7 @@ use events::{
     Card, CardToken, Customer, Decided, Device, MerchantId, Message as _, Transaction, TransactionId, topics,
 };
 use fraud_analyzer::{Analyzer, AnalyzerConfig};
-use scoring::{DecisionHash, Ruleset, RulesetSource, Scorer, transactions};
+use scoring::{DecisionHash, MemoryStore, Ruleset, RulesetSource, Scorer, SegmentStore, transactions};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const DEAD_LETTERS: &str = "transactions.created.dlq";
@@ -113,7 +113,8 @@ fn hash<'a>(decisions: impl Iterator<Item = &'a events::Decision>) -> String {
 /// What one scorer that never stopped makes of the events in the order the analyzer had them.
 fn uninterrupted(decided: &[Decided]) -> String {
     let list: Vec<_> = decided.iter().map(|d| &d.transaction).collect();
-    let scored = Scorer::new(ruleset()).score(&transactions::batch(&list)).unwrap();
+    let store: Arc<dyn SegmentStore> = MemoryStore::new();
+    let scored = Scorer::new(ruleset(), &store).score(&transactions::batch(&list)).unwrap();
     hash(scored.iter().map(|s| &s.decision))
 }
 

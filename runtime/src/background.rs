@@ -17,17 +17,17 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn the_calling_thread_gets_the_lowest_priority_and_no_other() {
-        let niceness = |of: std::path::PathBuf| -> i64 {
-            let stat = std::fs::read_to_string(of.join("stat")).expect("Linux has it");
+        fn niceness() -> i64 {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux has it");
             // After the name, which may hold anything but ends with the last bracket; niceness is field 19.
             let fields = stat.rsplit_once(')').expect("a name").1;
             fields.split_whitespace().nth(16).expect("field 19").parse().expect("a number")
-        };
-        let own = || niceness("/proc/thread-self".into());
-        let lowered = std::thread::spawn(move || {
+        }
+        let before = niceness();
+        let lowered = std::thread::spawn(|| {
             super::yield_to_answers();
-            own()
+            niceness()
         });
-        assert_eq!((lowered.join().expect("no panic"), own()), (19, 0));
+        assert_eq!((lowered.join().expect("no panic"), niceness()), (19, before));
     }
 }

@@ -38,11 +38,18 @@ macro_rules! list {
     };
 }
 
-list!(i64s, i64s, i64);
 list!(u64s, u64s, u64);
-list!(u32s, u32s, u32);
 
 impl Writer {
+    pub(crate) fn u8(&mut self, n: u8) {
+        self.0.push(n);
+    }
+
+    /// The bytes so far, without a checksum.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub(crate) fn u32(&mut self, n: u32) {
         self.0.extend(n.to_le_bytes());
     }
@@ -71,7 +78,10 @@ impl Writer {
 
 /// Takes a checkpoint apart. Never trusts a length it read.
 #[derive(Debug)]
-pub(crate) struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a> {
+    rest: &'a [u8],
+    end: usize,
+}
 
 impl<'a> Reader<'a> {
     /// A reader of what [`Writer::finish`] returned.
@@ -81,20 +91,40 @@ impl<'a> Reader<'a> {
         if xxh3_64(body).to_le_bytes() != *checksum {
             return Err(SnapshotError::Damaged("its checksum does not match"));
         }
-        Ok(Self(body))
+        Ok(Self::part(body))
     }
 
-    fn take(&mut self, n: usize) -> Result<&'a [u8], SnapshotError> {
-        let (taken, rest) = self.0.split_at_checked(n).ok_or(SnapshotError::Damaged("it is cut short"))?;
-        self.0 = rest;
+    /// The next `n` bytes.
+    pub(crate) fn take(&mut self, n: usize) -> Result<&'a [u8], SnapshotError> {
+        let (taken, rest) = self.rest.split_at_checked(n).ok_or(SnapshotError::Damaged("it is cut short"))?;
+        self.rest = rest;
         Ok(taken)
     }
 
     fn length(&mut self, element_bytes: usize) -> Result<usize, SnapshotError> {
         usize::try_from(self.u64()?)
             .ok()
-            .filter(|n| n.checked_mul(element_bytes).is_some_and(|bytes| bytes <= self.0.len()))
+            .filter(|n| n.checked_mul(element_bytes).is_some_and(|bytes| bytes <= self.rest.len()))
             .ok_or(SnapshotError::Damaged("a length does not fit"))
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, SnapshotError> {
+        Ok(self.take(1)?[0])
+    }
+
+    /// A reader of bytes whose checksum has been checked.
+    pub(crate) const fn part(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, end: bytes.len() }
+    }
+
+    /// Where the next byte is.
+    pub(crate) const fn position(&self) -> usize {
+        self.end - self.rest.len()
+    }
+
+    /// Where the last byte ends.
+    pub(crate) const fn end(&self) -> usize {
+        self.end
     }
 
     pub(crate) fn u32(&mut self) -> Result<u32, SnapshotError> {
@@ -116,6 +146,10 @@ impl<'a> Reader<'a> {
 
     /// Everything must have been read.
     pub(crate) fn finish(self) -> Result<(), SnapshotError> {
-        if self.0.is_empty() { Ok(()) } else { Err(SnapshotError::Damaged("it is longer than its content")) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(SnapshotError::Damaged("it is longer than its content"))
+        }
     }
 }

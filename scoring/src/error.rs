@@ -4,6 +4,8 @@ use std::fmt;
 
 use datafusion::error::DataFusionError;
 
+use crate::store::SegmentId;
+
 /// One thing wrong with a feature or rule file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadError {
@@ -55,6 +57,22 @@ pub enum ScoreError {
     /// The batch is not of the relation `transactions`.
     #[error("not a batch of transactions: {0}")]
     Batch(String),
+    /// A segment of the past could not be fetched.
+    #[error("reading segment {id} of the windows' events: {source}")]
+    Store {
+        /// Which.
+        id: SegmentId,
+        /// What the store said.
+        source: std::io::Error,
+    },
+    /// A segment of the past is not what was written.
+    #[error("segment {id} of the windows' events: {source}")]
+    Segment {
+        /// Which.
+        id: SegmentId,
+        /// What is wrong with it.
+        source: SnapshotError,
+    },
     /// An expression failed on the data, for example a division by zero in integers.
     #[error("evaluating `{expression}`: {source}")]
     Evaluate {
@@ -79,6 +97,17 @@ pub enum SnapshotError {
         /// The format this build reads.
         known: u32,
     },
+    /// A segment it goes on from is missing or damaged.
+    #[error("segment {id} that the checkpoint goes on from: {reason}")]
+    Segment {
+        /// Which.
+        id: SegmentId,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Its segments could not be read.
+    #[error("the checkpoint's segments: {0}")]
+    Unreadable(String),
     /// Written under other feature definitions.
     #[error("the checkpoint was written under other features: its windows do not fit")]
     OtherFeatures,

@@ -11,6 +11,7 @@
 //! - `windows`: the incremental state that keeps those windows exact.
 //! - `rules`: YAML → compiled conditions.
 //! - [`ruleset`]: features and rules together, with the hash every decision carries.
+//! - [`store`]: where events of the past are left, for the owner to decide.
 //! - [`scorer`]: a ruleset with its state: batch in, decisions out; checkpoint and restore.
 //! - [`hash`]: the hash that proves two runs decided alike.
 
@@ -22,11 +23,13 @@ mod rules;
 pub mod ruleset;
 pub mod scorer;
 pub mod source;
+pub mod store;
 pub mod transactions;
 mod windows;
 
 pub use error::{LoadError, LoadErrors, ScoreError, SnapshotError};
 pub use hash::DecisionHash;
 pub use ruleset::Ruleset;
-pub use scorer::{Scored, Scorer};
+pub use scorer::{Cut, Held, Scored, Scorer};
 pub use source::{RulesetSource, SourceFile};
+pub use store::{MemoryStore, SegmentId, SegmentStore};

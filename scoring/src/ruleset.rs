@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use datafusion::datasource::empty::EmptyTable;
-use datafusion::execution::SessionState;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use sha2::{Digest as _, Sha256};
 
@@ -28,9 +27,9 @@ impl Ruleset {
     /// Everything that is wrong with any file, with its place and reason. When a feature file is
     /// wrong, rules are not looked at: their columns are not known.
     pub fn load(source: &RulesetSource) -> Result<Self, LoadErrors> {
-        let state = session().map_err(|e| LoadErrors(vec![LoadError::new(RELATION, None, e)]))?;
-        let features = FeaturePlan::load(&state, &source.features).map_err(LoadErrors)?;
-        let rules = Rules::load(&state, &features.schema, &source.rules).map_err(LoadErrors)?;
+        let context = session().map_err(|e| LoadErrors(vec![LoadError::new(RELATION, None, e)]))?;
+        let features = FeaturePlan::load(&context, &source.features).map_err(LoadErrors)?;
+        let rules = Rules::load(&context.state(), &features.schema, &source.rules).map_err(LoadErrors)?;
         Ok(Self { features: Arc::new(features), rules: Arc::new(rules), hash: hash(source).into() })
     }
 
@@ -54,7 +53,7 @@ impl Ruleset {
     }
 }
 
-fn session() -> Result<SessionState, String> {
+fn session() -> Result<SessionContext, String> {
     let mut config = SessionConfig::new().with_target_partitions(1);
     // Spans let a refused expression be found in its file.
     config.options_mut().sql_parser.collect_spans = true;
@@ -62,7 +61,7 @@ fn session() -> Result<SessionState, String> {
     context
         .register_table(RELATION, Arc::new(EmptyTable::new(transactions::schema())))
         .map_err(|e| e.strip_backtrace())?;
-    Ok(context.state())
+    Ok(context)
 }
 
 fn hash(source: &RulesetSource) -> String {

@@ -11,11 +11,12 @@ use crate::binary::{Reader, Writer};
 use crate::error::{ScoreError, SnapshotError};
 use crate::rules::decide::decide;
 use crate::ruleset::Ruleset;
+use crate::store::{SegmentId, SegmentStore};
 use crate::transactions::{self, EVENT_TIME, TRANSACTION_ID};
 use crate::windows::WindowState;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pays");
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What scoring says of one transaction.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,20 +27,45 @@ pub struct Scored {
     pub alert: Option<Severity>,
 }
 
+/// A consistent cut of a [`Scorer`]'s state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// What [`Scorer::restore`] takes.
+    pub bytes: Vec<u8>,
+    /// The sealed segments it goes on from: they must be durable before the bytes are.
+    pub segments: Vec<SegmentId>,
+}
+
+/// What a [`Scorer`] holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Events that some window still needs.
+    pub events: u64,
+    /// Keys and distinct values that some window still needs.
+    pub keys: u64,
+    /// Bytes of memory for accumulators.
+    pub state_bytes: u64,
+    /// Bytes of sealed segments in the store.
+    pub segment_bytes: u64,
+}
+
 /// Scores transactions in the order they are given.
 #[derive(Debug)]
 pub struct Scorer {
     ruleset: Ruleset,
-    windows: WindowState,
+    /// One per layer of features.
+    windows: Vec<WindowState>,
     last_time_us: i64,
 }
 
 impl Scorer {
-    /// A scorer that has seen nothing yet.
+    /// A scorer that has seen nothing yet and leaves its segments in `store`.
     #[must_use]
-    pub fn new(ruleset: Ruleset) -> Self {
-        let windows = WindowState::new(Arc::clone(&ruleset.features.windows));
-        Self { ruleset, windows, last_time_us: i64::MIN }
+    pub fn new(ruleset: Ruleset, store: &Arc<dyn SegmentStore>) -> Self {
+        let layers = (0..).zip(&ruleset.features.layers);
+        let windows =
+            layers.map(|(layer, plan)| WindowState::new(Arc::clone(plan), layer, Arc::clone(store)));
+        Self { windows: windows.collect(), ruleset, last_time_us: i64::MIN }
     }
 
     /// The ruleset decisions are made under.
@@ -48,10 +74,16 @@ impl Scorer {
         &self.ruleset
     }
 
-    /// Events held because some window still needs them.
+    /// What is held, and where.
     #[must_use]
-    pub fn live_events(&self) -> u64 {
-        self.windows.live_events()
+    pub fn held(&self) -> Held {
+        let sum = |of: fn(&WindowState) -> u64| self.windows.iter().map(of).sum();
+        Held {
+            events: self.windows.iter().map(WindowState::live_events).max().unwrap_or(0),
+            keys: sum(|w| w.live_keys() as u64),
+            state_bytes: sum(|w| w.state_bytes() as u64),
+            segment_bytes: sum(WindowState::sealed_bytes),
+        }
     }
 
     /// Scores a batch of the relation `transactions`, one decision per row, in order. How a stream is
@@ -71,8 +103,7 @@ impl Scorer {
         }
         let ids = ids(batch)?;
         let (batch, times_us) = self.in_window_time(batch)?;
-        let columns = self.windows.process(&batch, &times_us)?;
-        let features = self.ruleset.features.append(&batch, &columns)?;
+        let features = self.ruleset.features.run(&batch, &times_us, &mut self.windows)?;
         let matches = self.ruleset.rules.matches(&features, &ids)?;
         let scored =
             matches.into_iter().zip(ids).zip(times_us).map(|((matches, transaction_id), window_time_us)| {
@@ -99,8 +130,7 @@ impl Scorer {
     /// [`ScoreError`]; the state must then be restored.
     pub fn features(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ScoreError> {
         let (batch, times_us) = self.in_window_time(batch)?;
-        let columns = self.windows.process(&batch, &times_us)?;
-        self.ruleset.features.append(&batch, &columns)
+        self.ruleset.features.run(&batch, &times_us, &mut self.windows)
     }
 
     fn in_window_time(&mut self, batch: &RecordBatch) -> Result<(RecordBatch, Vec<i64>), ScoreError> {
@@ -123,24 +153,35 @@ impl Scorer {
         Ok((batch, times_us))
     }
 
-    /// The whole state as bytes: a consistent cut between two batches.
+    /// A consistent cut between two batches: bytes that, with the segments they name, are the whole
+    /// state. Its cost follows what is not in a sealed segment yet, not what is held.
     #[must_use]
-    pub fn checkpoint(&self) -> Vec<u8> {
+    pub fn checkpoint(&self) -> Cut {
         let mut out = Writer::default();
         out.u32(MAGIC);
         out.u32(FORMAT);
         out.bytes(&features_digest(&self.ruleset));
         out.i64(self.last_time_us);
-        self.windows.write(&mut out);
-        out.finish()
+        for windows in &self.windows {
+            windows.write(&mut out);
+        }
+        let segments = (0..)
+            .zip(&self.windows)
+            .flat_map(|(layer, windows)| windows.segments().map(move |number| SegmentId { layer, number }));
+        Cut { bytes: out.finish(), segments: segments.collect() }
     }
 
     /// A scorer that goes on from a checkpoint as if it had never stopped. The rules may have changed
     /// since; the features may not.
     ///
     /// # Errors
-    /// [`SnapshotError`] when the bytes are damaged, of another format, or of other features.
-    pub fn restore(ruleset: Ruleset, checkpoint: &[u8]) -> Result<Self, SnapshotError> {
+    /// [`SnapshotError`] when the bytes or a segment are damaged, of another format, or of other
+    /// features.
+    pub fn restore(
+        ruleset: Ruleset,
+        store: &Arc<dyn SegmentStore>,
+        checkpoint: &[u8],
+    ) -> Result<Self, SnapshotError> {
         let mut input = Reader::new(checkpoint)?;
         if input.u32()? != MAGIC {
             return Err(SnapshotError::Damaged("it is not a checkpoint"));
@@ -153,14 +194,18 @@ impl Scorer {
             return Err(SnapshotError::OtherFeatures);
         }
         let last_time_us = input.i64()?;
-        let windows = WindowState::restore(Arc::clone(&ruleset.features.windows), &mut input)?;
+        let windows = (0..)
+            .zip(&ruleset.features.layers)
+            .map(|(layer, plan)| WindowState::restore(Arc::clone(plan), layer, Arc::clone(store), &mut input))
+            .collect::<Result<_, _>>()?;
         input.finish()?;
         Ok(Self { ruleset, windows, last_time_us })
     }
 }
 
 fn features_digest(ruleset: &Ruleset) -> [u8; 32] {
-    Sha256::digest(ruleset.features.windows.describe()).into()
+    let layers = ruleset.features.layers.iter().map(|plan| plan.describe());
+    Sha256::digest(layers.collect::<Vec<_>>().join("\n")).into()
 }
 
 fn ids(batch: &RecordBatch) -> Result<Vec<TransactionId>, ScoreError> {

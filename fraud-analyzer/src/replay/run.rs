@@ -126,10 +126,11 @@ impl Replay {
         let earlier = if fresh { None } else { work.resume(&fingerprint) };
         let (done, scorer) = match earlier {
             Some((done, state)) => {
-                let scorer = Scorer::restore(ruleset, &state).context("carrying on an earlier run")?;
+                let scorer = Scorer::restore(ruleset, &work.segments(), &state)
+                    .context("carrying on an earlier run")?;
                 (done, scorer)
             }
-            None => (WorkCheckpoint::new(fingerprint), Scorer::new(ruleset)),
+            None => (WorkCheckpoint::new(fingerprint), Scorer::new(ruleset, &work.segments())),
         };
         let mut hash_state = [0; 32];
         hex::decode_to_slice(&done.decision_hash, &mut hash_state).context("the earlier run's hash")?;

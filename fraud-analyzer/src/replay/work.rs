@@ -3,20 +3,24 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use scoring::{Cut, SegmentStore};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::durable;
+use crate::segments::SegmentDir;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const CHECKPOINT: &str = "checkpoint.json";
 
 /// The directory `<output>.work`, removed when the run is done.
 #[derive(Debug)]
 pub(super) struct Work {
     dir: PathBuf,
+    segments: Arc<SegmentDir>,
 }
 
 /// How far a run got: everything up to `rows` is in the parts and in the state.
@@ -41,8 +45,14 @@ impl Work {
         let mut name = output.as_os_str().to_owned();
         name.push(".work");
         let dir = PathBuf::from(name);
-        fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
-        Ok(Self { dir })
+        let segments = SegmentDir::open(&dir.join("segments"));
+        let segments = segments.with_context(|| format!("creating {}", dir.display()))?;
+        Ok(Self { dir, segments })
+    }
+
+    /// Where the scorer leaves its segments.
+    pub(super) fn segments(&self) -> Arc<dyn SegmentStore> {
+        Arc::<SegmentDir>::clone(&self.segments)
     }
 
     pub(super) fn part(&self, number: u32) -> PathBuf {
@@ -61,14 +71,17 @@ impl Work {
         usable.then_some((checkpoint, state))
     }
 
-    /// Makes a checkpoint durable. The state goes first, under a name of its own: the checkpoint that
-    /// names it is replaced whole.
-    pub(super) fn save(&self, mut checkpoint: WorkCheckpoint, state: &[u8]) -> io::Result<()> {
+    /// Makes a checkpoint durable. Segments and state go first, under names of their own: the checkpoint
+    /// that names them is replaced whole.
+    pub(super) fn save(&self, mut checkpoint: WorkCheckpoint, cut: &Cut) -> io::Result<()> {
+        self.segments.persist(&cut.segments)?;
+        let state = &cut.bytes;
         checkpoint.format = FORMAT;
         checkpoint.state_sha256 = hex::encode(Sha256::digest(state));
         durable::replace(&self.state(checkpoint.parts), state)?;
         let json = serde_json::to_vec_pretty(&checkpoint).map_err(io::Error::other)?;
         durable::replace(&self.dir.join(CHECKPOINT), &json)?;
+        self.segments.clean(&cut.segments.iter().copied().collect(), &cut.segments)?;
         match checkpoint.parts.checked_sub(1).map(|before| fs::remove_file(self.state(before))) {
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

@@ -1,197 +1,525 @@
 //! All feature files into one plan.
+//!
+//! Every column that a SELECT makes, by a window or by an expression, gets a *slot*; slots are numbered
+//! in the order they can be computed. A window over columns that other windows made is a *layer* above
+//! them. Files and common table expressions are only names for slots: once planned, they are gone.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, TableReference};
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
-use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility, Window};
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::prelude::SessionContext;
 
-use super::locate;
-use super::window::Builder;
+use super::locate::{self, Places};
+use super::window::{Builder, Options, micros};
 use crate::error::{LoadError, ScoreError};
 use crate::source::SourceFile;
-use crate::transactions::{self, RELATION};
+use crate::transactions::{self, EVENT_TIME, RELATION};
+use crate::windows::WindowState;
 use crate::windows::inputs::evaluate;
-use crate::windows::spec::WindowPlan;
+use crate::windows::spec::{Input, WindowPlan};
 
 /// What the feature files ask for: the windows to keep, and the columns to compute from them.
 #[derive(Debug, Clone)]
 pub(crate) struct FeaturePlan {
-    pub(crate) windows: Arc<WindowPlan>,
-    files: Vec<FeatureFile>,
+    /// The windows of each layer, from the lowest.
+    pub(crate) layers: Vec<Arc<WindowPlan>>,
+    steps: Vec<Step>,
+    slots: usize,
+    features: Vec<Feature>,
     /// The relation's columns and then every feature.
     pub(crate) schema: SchemaRef,
 }
 
-#[derive(Debug, Clone)]
-struct FeatureFile {
-    /// The relation's columns and then the file's windows.
-    schema: SchemaRef,
-    /// Which outputs of the window plan the file's windows are.
-    windows: Vec<usize>,
-    features: Vec<Feature>,
-}
-
+/// A feature and the file it is from.
 #[derive(Debug, Clone)]
 struct Feature {
     name: String,
-    expr: Arc<dyn PhysicalExpr>,
+    file: String,
+    slot: usize,
+}
+
+/// Something computed for a whole batch from the slots before it.
+#[derive(Debug, Clone)]
+struct Step {
+    /// The slots it reads, and their columns as a relation.
+    reads: Vec<usize>,
+    schema: SchemaRef,
+    compute: Compute,
+}
+
+#[derive(Debug, Clone)]
+enum Compute {
+    /// The windows of a layer, into these slots.
+    Windows { layer: usize, into: Vec<usize> },
+    /// Expressions, each into its slot.
+    Expressions(Vec<(usize, String, Arc<dyn PhysicalExpr>)>),
+}
+
+/// A column under planning.
+#[derive(Debug, Clone)]
+struct Slot {
+    data_type: DataType,
+    nullable: bool,
+    /// 0 for what the transaction itself says.
+    layer: usize,
+    /// How many expressions of the same layer are below it.
+    depth: usize,
+    source: Source,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Relation,
+    /// An output of the windows of the layer.
+    Window(usize),
+    /// An expression over other slots, with its text as written.
+    Expression(Expr, String),
+}
+
+/// What a SELECT, or a table, makes: columns by name.
+#[derive(Debug, Clone)]
+struct Relation(Vec<(Option<TableReference>, String, usize)>);
+
+struct Planner {
+    slots: Vec<Slot>,
+    layers: Vec<Builder>,
+    features: Vec<Feature>,
 }
 
 impl FeaturePlan {
     /// Plans every file; on errors, all of them.
-    pub(crate) fn load(state: &SessionState, files: &[SourceFile]) -> Result<Self, Vec<LoadError>> {
-        let mut builder = Builder { state, plan: WindowPlan::default() };
+    pub(crate) fn load(context: &SessionContext, files: &[SourceFile]) -> Result<Self, Vec<LoadError>> {
+        let mut planner = Planner::new();
         let mut errors = Vec::new();
-        let mut planned = Vec::new();
-        let mut fields: Vec<Arc<Field>> = transactions::schema().fields().iter().cloned().collect();
-        let mut origin: BTreeMap<String, String> =
-            fields.iter().map(|f| (f.name().clone(), format!("the relation {RELATION}"))).collect();
         for file in files {
-            match plan_file(&mut builder, file) {
-                Ok((feature_file, file_fields)) => {
-                    for (field, at) in file_fields {
-                        if let Some(other) = origin.insert(field.name().clone(), file.name.clone()) {
-                            let reason = format!("the name `{}` is already taken by {other}", field.name());
-                            errors.push(LoadError::new(&file.name, at, reason));
-                        }
-                        fields.push(field);
-                    }
-                    planned.push(feature_file);
-                }
-                Err(error) => errors.push(error),
+            if let Err(error) = planner.file(context, file) {
+                errors.push(error);
             }
         }
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Self { windows: Arc::new(builder.plan), files: planned, schema: Arc::new(Schema::new(fields)) })
+        let schema = planner.relation_schema();
+        planner.finish(context, schema).map_err(|e| vec![LoadError::new(RELATION, None, e.strip_backtrace())])
     }
 
-    /// Computes the features of a batch from its window columns, and appends them to it.
-    pub(crate) fn append(
+    /// Moves the windows on through a batch, and returns it with its features appended.
+    pub(crate) fn run(
         &self,
         batch: &RecordBatch,
-        windows: &[ArrayRef],
+        times_us: &[i64],
+        states: &mut [WindowState],
     ) -> Result<RecordBatch, ScoreError> {
-        let mut columns = batch.columns().to_vec();
-        for file in &self.files {
-            let of_file = batch.columns().iter().chain(file.windows.iter().map(|&w| &windows[w]));
-            let of_file = RecordBatch::try_new(Arc::clone(&file.schema), of_file.cloned().collect())
-                .map_err(|e| ScoreError::Batch(e.to_string()))?;
-            for feature in &file.features {
-                columns.push(evaluate(&feature.name, &*feature.expr, &of_file)?);
+        let failed = |e: datafusion::arrow::error::ArrowError| ScoreError::Batch(e.to_string());
+        let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let mut slots: Vec<Option<ArrayRef>> = batch.columns().iter().cloned().map(Some).collect();
+        slots.resize(self.slots, None);
+        for step in &self.steps {
+            let reads = step.reads.iter().map(|&slot| slots[slot].clone().expect("steps are in order"));
+            let input = RecordBatch::try_new_with_options(Arc::clone(&step.schema), reads.collect(), &rows)
+                .map_err(failed)?;
+            match &step.compute {
+                Compute::Windows { layer, into } => {
+                    let columns = states[*layer].process(&input, times_us)?;
+                    for (&slot, column) in into.iter().zip(columns) {
+                        slots[slot] = Some(column);
+                    }
+                }
+                Compute::Expressions(list) => {
+                    for (slot, text, expr) in list {
+                        slots[*slot] = Some(evaluate(text, &**expr, &input)?);
+                    }
+                }
             }
         }
-        RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|e| ScoreError::Batch(e.to_string()))
+        let features = self.features.iter().map(|f| slots[f.slot].clone().expect("every slot is computed"));
+        let columns = batch.columns().iter().cloned().chain(features).collect();
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &rows).map_err(failed)
     }
 
     /// The names of the features, in column order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().flat_map(|f| &f.features).map(|f| f.name.as_str())
+        self.features.iter().map(|f| f.name.as_str())
     }
 }
 
-type PlacedField = (Arc<Field>, Option<(usize, usize)>);
-
-fn plan_file(
-    builder: &mut Builder<'_>,
-    file: &SourceFile,
-) -> Result<(FeatureFile, Vec<PlacedField>), LoadError> {
-    let engine_error =
-        |e: DataFusionError| LoadError::new(&file.name, locate::of_error(&e), e.strip_backtrace());
-    let plan = futures::executor::block_on(builder.state.create_logical_plan(&file.text))
-        .and_then(|plan| {
-            builder.state.analyzer().execute_and_check(plan, builder.state.config_options(), |_, _| {})
-        })
-        .map_err(engine_error)?;
-    let places = locate::select_items(&file.text);
-    let Shape { projection, windows, base } =
-        shape(plan).map_err(|reason| LoadError::new(&file.name, None, reason))?;
-
-    let mut fields: Vec<Arc<Field>> = base.fields().iter().cloned().collect();
-    let mut qualified: Vec<_> = base.iter().map(|(q, f)| (q.cloned(), Arc::clone(f))).collect();
-    let mut outputs = Vec::new();
-    for (expr, name, data_type) in &windows {
-        let at = projection.iter().position(|item| mentions(item, name)).and_then(|i| places.get(i).copied());
-        let refused = |reason| LoadError::new(&file.name, at, reason);
-        let Expr::WindowFunction(function) = expr else {
-            return Err(refused(format!("`{name}` is not a window function")));
+impl Planner {
+    fn new() -> Self {
+        let slot = |field: &Arc<Field>| Slot {
+            data_type: field.data_type().clone(),
+            nullable: field.is_nullable(),
+            layer: 0,
+            depth: 0,
+            source: Source::Relation,
         };
-        pure(expr).map_err(refused)?;
-        outputs.push(builder.window(function, &base, data_type).map_err(refused)?);
-        let field = Arc::new(Field::new(name, data_type.clone(), true));
-        fields.push(Arc::clone(&field));
-        qualified.push((None, field));
+        let slots = transactions::schema().fields().iter().map(slot).collect();
+        Self { slots, layers: Vec::new(), features: Vec::new() }
     }
-    let schema =
-        DFSchema::new_with_metadata(qualified, std::collections::HashMap::new()).map_err(engine_error)?;
 
-    let mut features = Vec::new();
-    let mut placed = Vec::new();
-    for (i, item) in projection.into_iter().enumerate() {
-        let at = places.get(i).copied();
-        let refused = |reason: String| LoadError::new(&file.name, at, reason);
-        let Expr::Alias(alias) = item else {
-            return Err(refused(format!("`{item}` needs a name: write … AS name")));
+    /// The relation as the next file sees it: with the features of the files before.
+    fn relation_schema(&self) -> SchemaRef {
+        let feature = |f: &Feature| Arc::new(Field::new(&f.name, self.slots[f.slot].data_type.clone(), true));
+        let fields = transactions::schema()
+            .fields()
+            .iter()
+            .cloned()
+            .chain(self.features.iter().map(feature))
+            .collect::<Vec<_>>();
+        Arc::new(Schema::new(fields))
+    }
+
+    fn file(&mut self, context: &SessionContext, file: &SourceFile) -> Result<(), LoadError> {
+        let engine_error =
+            |e: DataFusionError| LoadError::new(&file.name, locate::of_error(&e), e.strip_backtrace());
+        context.deregister_table(RELATION).map_err(engine_error)?;
+        context
+            .register_table(RELATION, Arc::new(EmptyTable::new(self.relation_schema())))
+            .map_err(engine_error)?;
+        let state = context.state();
+        let options = options(context, &file.text)
+            .map_err(|(line, reason)| LoadError::new(&file.name, Some((line, 1)), reason))?;
+        let plan = futures::executor::block_on(state.create_logical_plan(&file.text))
+            .and_then(|plan| state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}))
+            .map_err(engine_error)?;
+        let places = Places::of(&file.text);
+        let refused = |(at, reason): Refusal| LoadError::new(&file.name, at, reason);
+        let LogicalPlan::Projection(top) = plan else { return Err(refused((None, one_select()))) };
+        let mut select = Select { planner: self, places: &places, options, nested: 0 };
+        let Relation(columns) = select.projection(&top).map_err(refused)?;
+        for (index, (_, name, slot)) in columns.into_iter().enumerate() {
+            let at = places.of_item(&name, index);
+            if !is_name(&name) {
+                return Err(refused((at, format!("`{name}` needs a name: write … AS name"))));
+            }
+            self.add_feature(name, file, slot).map_err(|reason| refused((at, reason)))?;
+        }
+        Ok(())
+    }
+
+    fn add_feature(&mut self, name: String, file: &SourceFile, slot: usize) -> Result<(), String> {
+        if transactions::schema().column_with_name(&name).is_some() {
+            return Err(format!("the name `{name}` is already taken by the relation {RELATION}"));
+        }
+        if let Some(other) = self.features.iter().find(|f| f.name == name) {
+            return Err(format!("the name `{name}` is already taken by {}", other.file));
+        }
+        self.features.push(Feature { name, file: file.name.clone(), slot });
+        Ok(())
+    }
+
+    fn add(&mut self, slot: Slot) -> usize {
+        self.slots.push(slot);
+        self.slots.len() - 1
+    }
+
+    /// All slots as a schema, each under the name [`slot_name`] gives it.
+    fn schema(&self) -> Result<DFSchema, DataFusionError> {
+        DFSchema::try_from(Schema::new(
+            self.slots
+                .iter()
+                .enumerate()
+                .map(|(i, slot)| Field::new(slot_name(i), slot.data_type.clone(), slot.nullable))
+                .collect::<Vec<_>>(),
+        ))
+    }
+
+    /// Layer and depth of an expression over slots.
+    fn level(&self, expr: &Expr) -> (usize, usize) {
+        let slots: Vec<&Slot> = slots_of(expr).into_iter().map(|i| &self.slots[i]).collect();
+        let layer = slots.iter().map(|s| s.layer).max().unwrap_or(0);
+        let depth = slots.iter().filter(|s| s.layer == layer).map(|s| s.depth).max().unwrap_or(0);
+        (layer, depth)
+    }
+
+    fn finish(self, context: &SessionContext, schema: SchemaRef) -> Result<FeaturePlan, DataFusionError> {
+        let all = self.schema()?;
+        let state = context.state();
+        let mut steps = Vec::new();
+        let mut layers = Vec::new();
+        let compile = |expr: &Expr, reads: &[usize]| {
+            let fields = reads.iter().map(|&slot| (None, Arc::clone(&all.fields()[slot])));
+            let schema = DFSchema::new_with_metadata(fields.collect(), std::collections::HashMap::new())?;
+            state.create_physical_expr(expr.clone(), &schema)
         };
-        pure(&alias.expr).map_err(refused)?;
-        let expr = builder
-            .state
-            .create_physical_expr(*alias.expr, &schema)
+        let schema_of = |reads: &[usize]| {
+            Arc::new(Schema::new(reads.iter().map(|&s| Arc::clone(&all.fields()[s])).collect::<Vec<_>>()))
+        };
+        let expressions = |layer: usize, depth: usize| {
+            self.slots.iter().enumerate().filter_map(move |(i, slot)| match &slot.source {
+                Source::Expression(expr, text) if (slot.layer, slot.depth) == (layer, depth) => {
+                    Some((i, text, expr))
+                }
+                _ => None,
+            })
+        };
+        let deepest = self.slots.iter().map(|s| s.depth).max().unwrap_or(0);
+        for layer in 0..=self.layers.len() {
+            if let Some(builder) = layer.checked_sub(1).map(|l| &self.layers[l]) {
+                let reads = builder.inputs.iter().flat_map(slots_of).collect::<BTreeSet<_>>();
+                let reads: Vec<usize> = reads.into_iter().collect();
+                let mut plan = builder.plan.clone();
+                for expr in &builder.inputs {
+                    plan.inputs.push(Input { text: expr.to_string(), expr: compile(expr, &reads)? });
+                }
+                plan.merge();
+                let into = self.slots.iter().enumerate().filter_map(|(i, slot)| match slot.source {
+                    Source::Window(output) if slot.layer == layer => Some((output, i)),
+                    _ => None,
+                });
+                let mut into: Vec<_> = into.collect();
+                into.sort_unstable();
+                // Two windows may share an output: each output goes to its first slot, and on from there.
+                layers.push(Arc::new(plan));
+                let into = into.into_iter().map(|(_, slot)| slot).collect();
+                steps.push(Step {
+                    schema: schema_of(&reads),
+                    reads,
+                    compute: Compute::Windows { layer: layer - 1, into },
+                });
+            }
+            for depth in 1..=deepest {
+                let list: Vec<_> = expressions(layer, depth).collect();
+                if list.is_empty() {
+                    continue;
+                }
+                let reads = list.iter().flat_map(|(_, _, expr)| slots_of(expr)).collect::<BTreeSet<_>>();
+                let reads: Vec<usize> = reads.into_iter().collect();
+                let compiled = list
+                    .into_iter()
+                    .map(|(slot, text, expr)| Ok((slot, text.clone(), compile(expr, &reads)?)))
+                    .collect::<Result<_, DataFusionError>>()?;
+                steps.push(Step {
+                    schema: schema_of(&reads),
+                    reads,
+                    compute: Compute::Expressions(compiled),
+                });
+            }
+        }
+        Ok(FeaturePlan { layers, steps, slots: self.slots.len(), features: self.features, schema })
+    }
+}
+
+/// Where and why a file is refused.
+type Refusal = (Option<(usize, usize)>, String);
+
+/// One file on its way into slots.
+struct Select<'a> {
+    planner: &'a mut Planner,
+    places: &'a Places,
+    options: Options,
+    /// How many SELECTs the one at hand is within.
+    nested: usize,
+}
+
+impl Select<'_> {
+    /// Where an item of the SELECT at hand stands.
+    fn place(&self, name: &str, index: usize) -> Option<(usize, usize)> {
+        if self.nested == 0 { self.places.of_item(name, index) } else { self.places.of_name(name) }
+    }
+
+    fn relation(&mut self, plan: &LogicalPlan) -> Result<Relation, Refusal> {
+        match plan {
+            LogicalPlan::TableScan(scan) if scan.filters.is_empty() && scan.fetch.is_none() => {
+                let named = |(qualifier, field): (Option<&TableReference>, &Arc<Field>)| {
+                    let slot = self.planner.relation_slot(field.name());
+                    (qualifier.cloned(), field.name().clone(), slot)
+                };
+                Ok(Relation(scan.projected_schema.iter().map(named).collect()))
+            }
+            LogicalPlan::SubqueryAlias(alias) => {
+                let Relation(columns) = self.relation(&alias.input)?;
+                let renamed = |((_, _, slot), field): ((_, _, usize), &Arc<Field>)| {
+                    (Some(alias.alias.clone()), field.name().clone(), slot)
+                };
+                Ok(Relation(columns.into_iter().zip(alias.schema.fields()).map(renamed).collect()))
+            }
+            LogicalPlan::Projection(projection) => self.projection(projection),
+            LogicalPlan::Window(_) => Err((None, "a window needs a name: write … AS name".to_owned())),
+            other => Err((None, refused_node(other))),
+        }
+    }
+
+    /// A SELECT list, with the windows below it.
+    fn projection(&mut self, projection: &Projection) -> Result<Relation, Refusal> {
+        let mut windows = Vec::new();
+        let mut input = &projection.input;
+        while let LogicalPlan::Window(window) = &**input {
+            windows.push(window);
+            input = &window.input;
+        }
+        self.nested += 1;
+        let relation = self.relation(input);
+        self.nested -= 1;
+        let mut relation = relation?;
+        for window in windows.into_iter().rev() {
+            let first = window.input.schema().fields().len();
+            let width = relation.0.len();
+            for (i, expr) in window.window_expr.iter().enumerate() {
+                let field = window.schema.field(first + i);
+                let item = projection.expr.iter().position(|item| mentions(item, field.name()));
+                let at = item.and_then(|item| self.place(projection.schema.field(item).name(), item));
+                // Windows of one node do not see each other.
+                let visible = Relation(relation.0[..width].to_vec());
+                let slot = self.window(expr, field, &visible).map_err(|reason| (at, reason))?;
+                relation.0.push((None, field.name().clone(), slot));
+            }
+        }
+        let mut columns = Vec::new();
+        for (index, (item, (_, field))) in projection.expr.iter().zip(projection.schema.iter()).enumerate() {
+            let at = self.place(field.name(), index);
+            let slot = self.expression(item, field, &relation).map_err(|reason| (at, reason))?;
+            columns.push((None, field.name().clone(), slot));
+        }
+        Ok(Relation(columns))
+    }
+
+    fn window(&mut self, expr: &Expr, field: &Field, relation: &Relation) -> Result<usize, String> {
+        pure(expr)?;
+        let over_slots = to_slots(expr.clone(), relation)?;
+        let Expr::WindowFunction(function) = unaliased(&over_slots) else {
+            return Err(format!("`{expr}` is not a window function"));
+        };
+        let (below, _) = self.planner.level(&over_slots);
+        while self.planner.layers.len() <= below {
+            self.planner.layers.push(Builder::default());
+        }
+        let schema = self.planner.schema().map_err(|e| e.strip_backtrace())?;
+        let output = self.planner.layers[below].window(function, &schema, field.data_type(), self.options)?;
+        let layer = below + 1;
+        let same =
+            |slot: &Slot| slot.layer == layer && matches!(slot.source, Source::Window(o) if o == output);
+        if let Some(slot) = self.planner.slots.iter().position(same) {
+            return Ok(slot);
+        }
+        let slot = Slot {
+            data_type: field.data_type().clone(),
+            nullable: true,
+            layer,
+            depth: 0,
+            source: Source::Window(output),
+        };
+        Ok(self.planner.add(slot))
+    }
+
+    fn expression(&mut self, item: &Expr, field: &Field, relation: &Relation) -> Result<usize, String> {
+        pure(item)?;
+        let over_slots = to_slots(item.clone(), relation)?;
+        let expr = unaliased(&over_slots);
+        if let Expr::Column(column) = expr {
+            return slot_of(column).ok_or_else(|| format!("no column {column}"));
+        }
+        let (layer, depth) = self.planner.level(expr);
+        let slot = Slot {
+            data_type: field.data_type().clone(),
+            nullable: true,
+            layer,
+            depth: depth + 1,
+            source: Source::Expression(expr.clone(), field.name().clone()),
+        };
+        Ok(self.planner.add(slot))
+    }
+}
+
+impl Planner {
+    fn relation_slot(&self, name: &str) -> usize {
+        let feature = self.features.iter().find(|f| f.name == name).map(|f| f.slot);
+        feature
+            .or_else(|| transactions::schema().index_of(name).ok())
+            .expect("the table has just these columns")
+    }
+}
+
+/// Whether a column has been named, rather than called after its expression.
+fn is_name(name: &str) -> bool {
+    name.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric())
+}
+
+fn one_select() -> String {
+    format!(
+        "a feature file is one SELECT of named window expressions FROM {RELATION} or a common table expression over \
+         it, without WHERE, GROUP BY, ORDER BY, LIMIT, JOIN or UNION"
+    )
+}
+
+fn refused_node(plan: &LogicalPlan) -> String {
+    let node = plan.display().to_string();
+    let node = node.split(['(', ':', '\n']).next().unwrap_or_default().to_owned();
+    format!(
+        "{node} is not supported here: {}; use FILTER (WHERE …) on a window instead of WHERE",
+        one_select()
+    )
+}
+
+/// `-- EXPIRE KEYS AFTER INTERVAL '90 days'`, a line of its own.
+fn options(context: &SessionContext, text: &str) -> Result<Options, (usize, String)> {
+    let mut options = Options::default();
+    for (number, line) in text.lines().enumerate() {
+        let Some(comment) = line.trim().strip_prefix("--") else { continue };
+        let words = comment.split_whitespace().collect::<Vec<_>>().join(" ");
+        let Some(interval) = words.to_uppercase().strip_prefix("EXPIRE KEYS AFTER ").map(str::to_owned)
+        else {
+            continue;
+        };
+        let refused = |reason: String| (number + 1, format!("EXPIRE KEYS AFTER INTERVAL '…': {reason}"));
+        let interval = &words[words.len() - interval.len()..];
+        let expr = context
+            .parse_sql_expr(interval.trim_end_matches(';'), &DFSchema::empty())
             .map_err(|e| refused(e.strip_backtrace()))?;
-        let data_type = expr.data_type(schema.as_arrow()).map_err(|e| refused(e.strip_backtrace()))?;
-        placed.push((Arc::new(Field::new(&alias.name, data_type, true)), at));
-        features.push(Feature { name: alias.name, expr });
+        let Expr::Literal(interval, _) = expr else {
+            return Err(refused("it must be a constant".to_owned()));
+        };
+        options.expiry_us = Some(micros(&interval).map_err(refused)?);
     }
-    Ok((FeatureFile { schema: Arc::new(Schema::new(fields)), windows: outputs, features }, placed))
+    Ok(options)
 }
 
-/// A feature file's plan taken apart.
-struct Shape {
-    projection: Vec<Expr>,
-    /// Window expressions with the names and types of their columns.
-    windows: Vec<(Expr, String, DataType)>,
-    base: DFSchema,
+fn unaliased(expr: &Expr) -> &Expr {
+    if let Expr::Alias(alias) = expr { unaliased(&alias.expr) } else { expr }
 }
 
-fn shape(plan: LogicalPlan) -> Result<Shape, String> {
-    let LogicalPlan::Projection(projection) = plan else {
-        return Err(format!(
-            "a feature file is one SELECT of named window expressions FROM {RELATION}, without \
-                            WHERE, GROUP BY, ORDER BY, LIMIT or UNION"
-        ));
-    };
-    let mut windows = Vec::new();
-    let mut input = projection.input;
-    while let LogicalPlan::Window(window) = &*input {
-        let Window { input: inner, window_expr, schema } = window;
-        let first = inner.schema().fields().len();
-        for (i, expr) in window_expr.iter().enumerate() {
-            let field = schema.field(first + i);
-            windows.push((expr.clone().unalias(), field.name().clone(), field.data_type().clone()));
+/// Names of slots within expressions.
+fn slot_name(slot: usize) -> String {
+    format!("#{slot}")
+}
+
+fn slot_of(column: &Column) -> Option<usize> {
+    column.name.strip_prefix('#')?.parse().ok()
+}
+
+/// The window clock as an expression over slots.
+pub(super) fn event_time() -> Expr {
+    let slot = transactions::schema().index_of(EVENT_TIME).expect("the relation has it");
+    Expr::Column(Column::new_unqualified(slot_name(slot)))
+}
+
+fn slots_of(expr: &Expr) -> Vec<usize> {
+    expr.column_refs().into_iter().filter_map(slot_of).collect()
+}
+
+/// The same expression over slots instead of the columns of a relation.
+fn to_slots(expr: Expr, Relation(columns): &Relation) -> Result<Expr, String> {
+    let rewritten = expr.transform(|e| {
+        let Expr::Column(column) = &e else { return Ok(Transformed::no(e)) };
+        let found = columns.iter().find(|(qualifier, name, _)| {
+            *name == column.name
+                && (column.relation.is_none() || column.relation == *qualifier || qualifier.is_none())
+        });
+        match found {
+            Some((_, _, slot)) => {
+                Ok(Transformed::yes(Expr::Column(Column::new_unqualified(slot_name(*slot)))))
+            }
+            None => Err(DataFusionError::Plan(format!("no column {column}"))),
         }
-        input = Arc::clone(inner);
-    }
-    match &*input {
-        LogicalPlan::TableScan(scan) if scan.filters.is_empty() => {}
-        LogicalPlan::SubqueryAlias(alias) if matches!(&*alias.input, LogicalPlan::TableScan(_)) => {}
-        other => {
-            let node = other.display().to_string();
-            let node = node.split(['(', ':', '\n']).next().unwrap_or_default().to_owned();
-            return Err(format!(
-                "windows are over the relation {RELATION} itself, not over {node}: use FILTER (WHERE …) on a \
-                 window instead of WHERE, and one SELECT per file"
-            ));
-        }
-    }
-    Ok(Shape { projection: projection.expr, windows, base: input.schema().as_ref().clone() })
+    });
+    rewritten.map(|t| t.data).map_err(|e| e.strip_backtrace())
 }
 
 fn mentions(expr: &Expr, column: &str) -> bool {

@@ -1,104 +1,177 @@
 //! Numbers the distinct values of keys, densely, and gives a number back when no event needs it.
 
-use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher as _;
 
-use crate::binary::{Reader, Writer};
-use crate::error::SnapshotError;
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::chunked::Chunked;
+
+/// Tables a dictionary is spread over, so that the growth of one stalls nobody for long.
+const SHARD_BITS: u32 = 6;
 
 /// From the bytes of a value to a small number, and back to nothing when its last event is released.
 ///
-/// The hasher is seeded per process against keys chosen to collide; numbers depend on the order of
-/// arrival only, so the seed never shows in a result.
-#[derive(Debug, Default)]
-pub(crate) struct Dictionary {
-    slots: Vec<Slot>,
+/// The hasher is seeded per process against keys chosen to collide; neither the seed nor the numbers
+/// show in any result.
+#[derive(Debug)]
+pub(super) struct Dictionary {
+    slots: Chunked<Slot>,
+    capacity: u32,
     free: Vec<u32>,
-    table: HashTable<u32>,
+    shards: Vec<HashTable<u32>>,
     hasher: DefaultHashBuilder,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     value: Box<[u8]>,
-    /// Events that hold this number.
-    events: u32,
+    hash: u64,
+    /// The newest event with this value.
+    last_seq: u64,
+    /// The segment in which the value is written beside its number.
+    home: u64,
+    live: bool,
 }
 
 impl Dictionary {
-    /// The number of a value, taken for one more event.
-    pub(crate) fn acquire(&mut self, value: &[u8]) -> u32 {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: Chunked::new(1),
+            capacity: 0,
+            free: Vec::new(),
+            shards: (0..1 << SHARD_BITS).map(|_| HashTable::new()).collect(),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+
+    /// The number of the value that event `seq` has, and whether it is a new one; its home is then
+    /// segment `home`.
+    #[inline]
+    pub(super) fn acquire(&mut self, value: &[u8], seq: u64, home: u64) -> (u32, bool) {
         let hash = self.hasher.hash_one(value);
+        let shard = &mut self.shards[shard(hash)];
         let slots = &mut self.slots;
-        if let Some(&id) = self.table.find(hash, |&id| &*slots[id as usize].value == value) {
-            slots[id as usize].events += 1;
-            return id;
+        if let Some(&id) = shard.find(hash, |&id| {
+            let slot = &slots.row(id as usize)[0];
+            slot.hash == hash && *slot.value == *value
+        }) {
+            slots.row_mut(id as usize)[0].last_seq = seq;
+            return (id, false);
         }
-        let slot = Slot { value: value.into(), events: 1 };
-        let id = if let Some(id) = self.free.pop() {
-            slots[id as usize] = slot;
-            id
-        } else {
-            slots.push(slot);
-            u32::try_from(slots.len() - 1).expect("fewer than 2^32 live keys fit in memory")
-        };
-        let hasher = &self.hasher;
-        self.table.insert_unique(hash, id, |&id| hasher.hash_one(&*slots[id as usize].value));
-        id
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.capacity = self.capacity.checked_add(1).expect("fewer than 2^32 live keys fit in memory");
+            slots.grow(self.capacity as usize);
+            self.capacity - 1
+        });
+        slots.row_mut(id as usize)[0] = Slot { value: value.into(), hash, last_seq: seq, home, live: true };
+        shard.insert_unique(hash, id, |&id| slots.row(id as usize)[0].hash);
+        (id, true)
     }
 
-    /// Gives back what [`Self::acquire`] took for one event.
-    pub(crate) fn release(&mut self, id: u32) {
-        let slot = &mut self.slots[id as usize];
-        slot.events -= 1;
-        if slot.events == 0 {
-            let value = std::mem::take(&mut slot.value);
-            let hash = self.hasher.hash_one(&*value);
-            if let Ok(entry) = self.table.find_entry(hash, |&other| other == id) {
-                entry.remove();
+    /// Event `seq` with this number is needed no more: nor is the value, if that was its newest event.
+    #[inline]
+    pub(super) fn release(&mut self, id: u32, seq: u64) {
+        let slot = &mut self.slots.row_mut(id as usize)[0];
+        if slot.last_seq != seq || !slot.live {
+            return;
+        }
+        let Slot { hash, .. } = std::mem::take(slot);
+        if let Ok(entry) = self.shards[shard(hash)].find_entry(hash, |&other| other == id) {
+            entry.remove();
+        }
+        self.free.push(id);
+    }
+
+    /// The value of a number whose home is segment `home`; `None` when it lives elsewhere or not at all.
+    pub(super) fn value_at(&self, id: u32, home: u64) -> Option<&[u8]> {
+        let slot = self.slot(id)?;
+        (slot.live && slot.home == home).then_some(&*slot.value)
+    }
+
+    /// Gives a live value another home. Returns whether it is live.
+    pub(super) fn rehome(&mut self, id: u32, home: u64) -> bool {
+        let slot = &mut self.slots.row_mut(id as usize)[0];
+        slot.home = home;
+        slot.live
+    }
+
+    /// Whether the number is in use.
+    pub(super) fn is_live(&self, id: u32) -> bool {
+        self.slot(id).is_some_and(|slot| slot.live)
+    }
+
+    fn slot(&self, id: u32) -> Option<&Slot> {
+        (id < self.capacity).then(|| &self.slots.row(id as usize)[0])
+    }
+
+    /// One more than the largest number ever in use.
+    pub(super) const fn capacity(&self) -> usize {
+        self.capacity as usize
+    }
+
+    /// Numbers in use.
+    pub(super) fn live(&self) -> usize {
+        self.capacity() - self.free.len()
+    }
+
+    /// While restoring: a value and its number as a segment has them; a later segment overrides.
+    pub(super) fn place(&mut self, id: u32, value: &[u8], home: u64) {
+        if id >= self.capacity {
+            self.capacity = id + 1;
+            self.slots.grow(self.capacity());
+        }
+        let hash = self.hasher.hash_one(value);
+        self.slots.row_mut(id as usize)[0] =
+            Slot { value: value.into(), hash, last_seq: 0, home, live: false };
+    }
+
+    /// While restoring: an event that has not been released has this number. Returns whether it has a
+    /// value.
+    pub(super) fn hold(&mut self, id: u32, seq: u64) -> bool {
+        if id >= self.capacity {
+            return false;
+        }
+        let slot = &mut self.slots.row_mut(id as usize)[0];
+        slot.last_seq = seq;
+        slot.live = true;
+        !slot.value.is_empty()
+    }
+
+    /// After restoring: what is held can be found, what is not can be given out.
+    pub(super) fn index(&mut self) {
+        for id in (0..self.capacity).rev() {
+            let slot = &mut self.slots.row_mut(id as usize)[0];
+            if slot.live {
+                let hash = slot.hash;
+                let slots = &self.slots;
+                self.shards[shard(hash)].insert_unique(hash, id, |&id| slots.row(id as usize)[0].hash);
+            } else {
+                *slot = Slot::default();
+                self.free.push(id);
             }
-            self.free.push(id);
         }
     }
+}
 
-    /// One more than the largest number in use.
-    pub(crate) fn capacity(&self) -> usize {
-        self.slots.len()
-    }
+const fn shard(hash: u64) -> usize {
+    // The table itself uses the lowest and the seven highest bits.
+    (hash >> 40) as usize & ((1 << SHARD_BITS) - 1)
+}
 
-    pub(crate) fn write(&self, out: &mut Writer) {
-        out.u32(u32::try_from(self.slots.len()).expect("numbers are 32 bits wide"));
-        for slot in &self.slots {
-            out.u32(slot.events);
-            out.bytes(&slot.value);
-        }
-        // The order in which numbers are given out again is part of the state.
-        out.u32s(&self.free);
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    pub(crate) fn read(input: &mut Reader<'_>) -> Result<Self, SnapshotError> {
-        let mut dictionary = Self::default();
-        for id in 0..input.u32()? {
-            let slot = Slot { events: input.u32()?, value: input.bytes()?.into() };
-            let live = slot.events > 0;
-            dictionary.slots.push(slot);
-            if live {
-                let (slots, hasher) = (&dictionary.slots, &dictionary.hasher);
-                let hash = hasher.hash_one(&*slots[id as usize].value);
-                dictionary.table.insert_unique(hash, id, |&id| hasher.hash_one(&*slots[id as usize].value));
-            }
-        }
-        dictionary.free = input.u32s()?;
-        let dead = dictionary.slots.iter().filter(|s| s.events == 0).count();
-        let free_fits = dictionary.free.len() == dead
-            && dictionary
-                .free
-                .iter()
-                .all(|&id| dictionary.slots.get(id as usize).is_some_and(|s| s.events == 0));
-        if free_fits {
-            Ok(dictionary)
-        } else {
-            Err(SnapshotError::Damaged("a dictionary's free list does not fit"))
-        }
+    #[test]
+    fn a_number_lives_as_long_as_its_newest_event() {
+        let mut dictionary = Dictionary::new();
+        let (a, new) = dictionary.acquire(b"a", 1, 0);
+        assert!(new);
+        assert_eq!(dictionary.acquire(b"a", 2, 0), (a, false));
+        dictionary.release(a, 1);
+        assert_eq!(dictionary.value_at(a, 0), Some(&b"a"[..]));
+        dictionary.release(a, 2);
+        assert_eq!((dictionary.is_live(a), dictionary.live()), (false, 0));
+        assert_eq!(dictionary.acquire(b"b", 3, 0), (a, true), "the number is given out again");
     }
 }

@@ -1,101 +1,138 @@
-//! A batch of transactions → what each event needs in the windows.
+//! A batch of transactions → what each event needs in the windows, as columns of numbers.
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, new_null_array,
+};
 use datafusion::arrow::compute::{cast, concat};
 use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
-use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::dictionary::Dictionary;
-use super::spec::{ConditionSpec, ValueSpec, ValueType, WindowPlan};
+use super::reservoir::{CONDITIONS, KEYS, KeyRecord, SEGMENT_EVENTS, TIME};
+use super::spec::{ConditionSpec, Magnitude, ValueSpec, ValueType, WindowPlan};
 use super::values::float_to_ordered;
+use super::wide::{FLOAT_LIMIT, SQUARE_LIMIT};
 use crate::error::ScoreError;
 
-/// The events of one batch, row-major where a row is read as a whole.
-#[derive(Debug, Default)]
-pub(super) struct BatchInputs {
-    /// `[row * dictionaries + dictionary]`.
-    pub(super) ids: Vec<u32>,
-    /// One bit per condition.
-    pub(super) conditions: Vec<u64>,
-    /// `[row * values + value]`.
-    pub(super) values: Vec<i64>,
-}
+/// The value of a key without columns: the window over all events.
+const NO_COLUMNS: &[u8] = b"*";
 
-/// Turns columns into key bytes: Arrow's row format, equal for equal values and only for those.
-#[derive(Debug)]
-pub(super) struct KeyEncoders(Vec<Option<RowConverter>>);
-
-impl KeyEncoders {
-    pub(super) fn new(plan: &WindowPlan) -> Self {
-        Self(plan.dictionaries.iter().map(|_| None).collect())
-    }
-
-    /// Numbers the values of dictionary `index` in a batch, one event more each.
-    fn encode(
-        &mut self,
-        index: usize,
-        columns: &[ArrayRef],
-        rows: usize,
-        dictionary: &mut Dictionary,
-        mut put: impl FnMut(usize, u32),
-    ) -> Result<(), ScoreError> {
-        if columns.is_empty() {
-            (0..rows).for_each(|row| put(row, dictionary.acquire(b"")));
-            return Ok(());
-        }
-        let failed = |source: datafusion::arrow::error::ArrowError| ScoreError::Batch(source.to_string());
-        let encoder = &mut self.0[index];
-        if encoder.is_none() {
-            let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
-            *encoder = Some(RowConverter::new(fields).map_err(failed)?);
-        }
-        let encoder = encoder.as_mut().expect("it was made above");
-        let keys = encoder.convert_columns(columns).map_err(failed)?;
-        for (row, key) in keys.iter().enumerate() {
-            put(row, dictionary.acquire(key.as_ref()));
-        }
-        Ok(())
-    }
-}
-
-/// Computes every input once, then numbers keys, sets condition bits and collects values.
+/// Computes every input once, then numbers keys, sets condition bits and collects values: the columns
+/// that the reservoir takes. Keys met for the first time are added to `new_keys`.
 pub(super) fn prepare(
     plan: &WindowPlan,
     batch: &RecordBatch,
-    encoders: &mut KeyEncoders,
+    times_us: &[i64],
+    first_seq: u64,
     dictionaries: &mut [Dictionary],
-) -> Result<BatchInputs, ScoreError> {
+    new_keys: &mut impl Extend<KeyRecord>,
+) -> Result<Vec<Vec<i64>>, ScoreError> {
     let rows = batch.num_rows();
-    let columns = plan
+    let inputs = plan
         .inputs
         .iter()
         .map(|input| evaluate(&input.text, &*input.expr, batch))
         .collect::<Result<Vec<_>, _>>()?;
 
-    let width = dictionaries.len();
-    let mut ids = vec![0; rows * width];
-    for (index, dictionary) in dictionaries.iter_mut().enumerate() {
-        let keys: Vec<ArrayRef> =
-            plan.dictionaries[index].inputs.iter().map(|&i| columns[i].clone()).collect();
-        encoders.encode(index, &keys, rows, dictionary, |row, id| ids[row * width + index] = id)?;
-    }
-
-    let mut conditions = vec![0_u64; rows];
+    let mut columns = vec![Vec::new(); KEYS];
+    columns[TIME] = times_us.to_vec();
+    let mut bits = vec![0_u64; rows];
     for (bit, condition) in plan.conditions.iter().enumerate() {
-        set_bits(condition, 1 << bit, &columns, &mut conditions);
+        set_bits(condition, 1 << bit, &inputs, &mut bits);
+    }
+    columns[CONDITIONS] = bits.into_iter().map(u64::cast_signed).collect();
+    for (index, dictionary) in dictionaries.iter_mut().enumerate() {
+        let keys = plan.dictionaries[index].inputs.iter().map(|&i| KeyColumn::new(&inputs[i]));
+        let keys = keys.collect::<Result<Vec<_>, _>>()?;
+        columns.push(number(index, &keys, rows, first_seq, dictionary, new_keys));
+    }
+    for value in &plan.values {
+        columns.push(collect(*value, &plan.inputs[value.input].text, &inputs[value.input])?);
+    }
+    Ok(columns)
+}
+
+/// A column that is part of a key.
+enum KeyColumn {
+    Text(StringArray),
+    Number(Int64Array),
+}
+
+impl KeyColumn {
+    fn new(array: &ArrayRef) -> Result<Self, ScoreError> {
+        let failed = |e: datafusion::arrow::error::ArrowError| ScoreError::Batch(e.to_string());
+        Ok(match array.data_type() {
+            DataType::Utf8 => Self::Text(array.as_string::<i32>().clone()),
+            DataType::LargeUtf8 | DataType::Utf8View => {
+                Self::Text(cast(array, &DataType::Utf8).map_err(failed)?.as_string::<i32>().clone())
+            }
+            DataType::Float64 => {
+                let ordered = array.as_primitive::<Float64Type>().unary::<_, Int64Type>(float_to_ordered);
+                Self::Number(ordered)
+            }
+            _ => Self::Number(
+                cast(array, &DataType::Int64).map_err(failed)?.as_primitive::<Int64Type>().clone(),
+            ),
+        })
     }
 
-    let mut values = vec![0_i64; rows * plan.values.len()];
-    for (index, value) in plan.values.iter().enumerate() {
-        let put = |(row, number): (usize, i64)| values[row * plan.values.len() + index] = number;
-        collect(value, &plan.inputs[value.input].text, &columns[value.input])?
-            .into_iter()
-            .enumerate()
-            .for_each(put);
+    /// Appends the value in a form that no other value, and no other split of a key into columns, has.
+    fn encode(&self, row: usize, last: bool, out: &mut Vec<u8>) {
+        match self {
+            Self::Text(array) if array.is_valid(row) => {
+                let text = array.value(row).as_bytes();
+                out.push(1);
+                if !last {
+                    out.extend_from_slice(&(text.len() as u64).to_le_bytes());
+                }
+                out.extend_from_slice(text);
+            }
+            Self::Number(array) if array.is_valid(row) => {
+                out.push(1);
+                out.extend_from_slice(&array.value(row).to_le_bytes());
+            }
+            Self::Text(_) | Self::Number(_) => out.push(0),
+        }
     }
-    Ok(BatchInputs { ids, conditions, values })
+}
+
+/// Whether values of a type can be keys, or be counted as distinct.
+pub(crate) fn can_be_key(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Utf8
+            | DataType::LargeUtf8
+            | DataType::Utf8View
+            | DataType::Float64
+            | DataType::Boolean
+            | DataType::Date32
+            | DataType::Timestamp(_, _)
+    ) || data_type.is_integer() && *data_type != DataType::UInt64
+}
+
+fn number(
+    index: usize,
+    keys: &[KeyColumn],
+    rows: usize,
+    first_seq: u64,
+    dictionary: &mut Dictionary,
+    new_keys: &mut impl Extend<KeyRecord>,
+) -> Vec<i64> {
+    let mut value = Vec::new();
+    let one = |(row, seq): (usize, u64)| {
+        value.clear();
+        for (i, key) in keys.iter().enumerate() {
+            key.encode(row, i + 1 == keys.len(), &mut value);
+        }
+        let bytes = if keys.is_empty() { NO_COLUMNS } else { &value };
+        let (id, new) = dictionary.acquire(bytes, seq, seq / SEGMENT_EVENTS);
+        if new {
+            new_keys.extend([KeyRecord { dictionary: index, id, since: seq, history: Vec::new() }]);
+        }
+        i64::from(id)
+    };
+    (0..rows).zip(first_seq..).map(one).collect()
 }
 
 /// Evaluates an expression over a batch, to an array as long as the batch.
@@ -121,28 +158,45 @@ pub(crate) fn evaluate(
     concat(&rows).map_err(|e| failed(e.into()))
 }
 
-fn set_bits(condition: &ConditionSpec, mask: u64, columns: &[ArrayRef], bits: &mut [u64]) {
-    let filter: Option<&BooleanArray> = condition.filter.map(|i| columns[i].as_boolean());
-    let not_null = condition.not_null.map(|i| &columns[i]);
-    for (row, bits) in bits.iter_mut().enumerate() {
-        let passes = filter.is_none_or(|f| f.is_valid(row) && f.value(row));
-        if passes && not_null.is_none_or(|a| a.is_valid(row)) {
-            *bits |= mask;
+fn set_bits(condition: &ConditionSpec, mask: u64, inputs: &[ArrayRef], bits: &mut [u64]) {
+    let filter: Option<&BooleanArray> = condition.filter.map(|i| inputs[i].as_boolean());
+    let set = |bits: &mut [u64], holds: &dyn Fn(usize) -> bool| {
+        for (row, bits) in bits.iter_mut().enumerate() {
+            if holds(row) && filter.is_none_or(|f| f.is_valid(row) && f.value(row)) {
+                *bits |= mask;
+            }
         }
-    }
+    };
+    let Some((argument, magnitude)) = condition.argument else { return set(bits, &|_| true) };
+    let argument = &inputs[argument];
+    let limit = match magnitude {
+        Magnitude::Any => return set(bits, &|row| argument.is_valid(row)),
+        Magnitude::Finite => f64::INFINITY,
+        Magnitude::Summable => FLOAT_LIMIT,
+        Magnitude::Squarable => SQUARE_LIMIT,
+    };
+    let floats = argument.as_primitive::<Float64Type>();
+    // False for what is not a number.
+    set(bits, &|row| floats.is_valid(row) && floats.value(row).abs() < limit);
 }
 
-fn collect(value: &ValueSpec, text: &str, column: &ArrayRef) -> Result<Vec<i64>, ScoreError> {
+fn collect(value: ValueSpec, text: &str, column: &ArrayRef) -> Result<Vec<i64>, ScoreError> {
     let as_type = match value.value_type {
         ValueType::Int => DataType::Int64,
         ValueType::Float => DataType::Float64,
     };
     let column = cast(column, &as_type)
         .map_err(|source| ScoreError::Evaluate { expression: text.to_owned(), source: source.into() })?;
+    let valid = |row: usize| column.is_valid(row);
+    // What is under a null is not looked at, but is packed with the others: zeroes pack well.
     Ok(match value.value_type {
-        ValueType::Int => column.as_primitive::<Int64Type>().values().to_vec(),
+        ValueType::Int => {
+            let values = column.as_primitive::<Int64Type>().values().iter();
+            values.enumerate().map(|(row, &v)| if valid(row) { v } else { 0 }).collect()
+        }
         ValueType::Float => {
-            column.as_primitive::<Float64Type>().values().iter().map(|&v| float_to_ordered(v)).collect()
+            let values = column.as_primitive::<Float64Type>().values().iter();
+            values.enumerate().map(|(row, &v)| if valid(row) { float_to_ordered(v) } else { 0 }).collect()
         }
     })
 }

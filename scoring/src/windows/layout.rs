@@ -1,134 +1,195 @@
-//! Where each accumulator lives, and which of them each tail touches: worked out once from the plan.
+//! Where each accumulator lives, and which events come to it: worked out once from the plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::spec::{Keep, WindowPlan};
-
-/// What entering or leaving a frame does to one accumulator of a key.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Op {
-    /// Add one to, or take one from, a word.
-    Count { word: usize },
-    /// Add a value to, or take it from, a 128-bit sum in two words.
-    Sum { word: usize, value: usize },
-    /// Keep a monotone deque of values; `sign` is -1 for a minimum, so that a maximum serves both.
-    Extreme { side: usize, value: usize, sign: i64 },
-    /// Count how often each number of a dictionary is in the frame.
-    Distinct { side: usize, dictionary: usize },
-}
-
-/// One accumulator as a tail sees it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Step {
-    /// The bit of the event's conditions that must be set.
-    pub(super) condition_mask: u64,
-    pub(super) op: Op,
-}
-
-/// The steps on one key of an event, so that its row of words is found once.
-#[derive(Debug, Clone)]
-pub(super) struct KeySteps {
-    pub(super) key: usize,
-    pub(super) steps: Vec<Step>,
-}
+use super::accumulate::{
+    Accumulate as _, Count, Distinct, Extreme, ExtremeEver, First, FirstEver, FloatSum, IntSquares, IntSum,
+    Last, Place, ring_words,
+};
+use super::reservoir::{CONDITIONS, KEYS};
+use super::spec::{Frame, Keep, ValueType, WindowPlan};
 
 /// A walk over the reservoir at a fixed distance behind the present.
 #[derive(Debug, Clone)]
 pub(super) struct Tail {
     /// The distance, in microseconds.
     pub(super) bound_us: i64,
-    /// Whether events come in here (a delayed frame begins) or go out.
+    /// Whether events come into frames here (a delayed frame begins) or go out.
     pub(super) enters: bool,
-    pub(super) steps: Vec<KeySteps>,
+    /// The reservoir's columns that it reads.
+    pub(super) columns: BTreeSet<usize>,
     /// Dictionaries that no longer need an event past this tail.
     pub(super) releases: Vec<usize>,
 }
 
-/// Where an accumulator's state lives among its key's.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+/// One accumulator of the plan.
+#[derive(Debug, Clone)]
+pub(super) struct Placed {
+    /// The dictionary of its key.
     pub(super) key: usize,
-    pub(super) op: Op,
+    pub(super) place: Place,
+    /// The tail at which events enter; `None` for arrival.
+    pub(super) enter: Option<usize>,
+    pub(super) leave: Leave,
+    /// The reservoir's column of the argument.
+    pub(super) column: Option<usize>,
 }
 
-/// The sizes of what is kept per key of one dictionary.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct KeySizes {
-    pub(super) words: usize,
-    pub(super) extremes: usize,
-    pub(super) distincts: usize,
+/// How events cease to count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// At this tail.
+    Tail(usize),
+    /// All at once, when this silence ends the key's history.
+    Silence(usize),
+}
+
+/// The longest silence after which a key's history is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Silence {
+    /// The dictionary of the key.
+    pub(super) key: usize,
+    pub(super) expiry_us: i64,
+    pub(super) tail: usize,
+    /// The word that holds one more than the key's newest event.
+    pub(super) at: usize,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     /// One per accumulator of the plan.
-    pub(super) places: Vec<Place>,
-    /// One per dictionary of the plan.
-    pub(super) sizes: Vec<KeySizes>,
-    /// What an event does on arrival.
-    pub(super) arrival: Vec<KeySteps>,
-    /// Those that let events in, then those that take them out from near to far: an event that does
-    /// both between two events must enter before it leaves, and be released last.
+    pub(super) placed: Vec<Placed>,
+    /// Per dictionary: words per key.
+    pub(super) words: Vec<usize>,
+    /// Per dictionary: where the words of its keys' histories begin.
+    pub(super) history_at: Vec<usize>,
+    pub(super) silences: Vec<Silence>,
+    /// Those that let events in, and then those that take them out.
     pub(super) tails: Vec<Tail>,
+    /// Columns of the reservoir.
+    pub(super) columns: usize,
 }
 
 impl Layout {
     pub(super) fn new(plan: &WindowPlan) -> Self {
-        let mut sizes = vec![KeySizes::default(); plan.dictionaries.len()];
-        let places: Vec<Place> = plan
-            .accumulators
-            .iter()
-            .map(|a| Place { key: a.key, op: place(a.keep, &mut sizes[a.key]) })
-            .collect();
-
-        let mut arrival = Vec::new();
         let mut tails: BTreeMap<(bool, i64), Tail> = BTreeMap::new();
-        for (index, accumulator) in plan.accumulators.iter().enumerate() {
-            let step = Step {
-                condition_mask: accumulator.condition.map_or(0, |bit| 1 << bit),
-                op: places[index].op,
-            };
-            let start = tail(&mut tails, false, accumulator.frame.start_us);
-            add(&mut start.steps, accumulator.key, step);
-            match accumulator.frame.end_us {
-                None => add(&mut arrival, accumulator.key, step),
-                Some(end_us) => add(&mut tail(&mut tails, true, end_us).steps, accumulator.key, step),
+        let first_value = KEYS + plan.dictionaries.len();
+        for accumulator in &plan.accumulators {
+            let mut columns = vec![CONDITIONS, KEYS + accumulator.key];
+            columns.extend(column(accumulator.keep, first_value));
+            let mut reads = |enters, bound_us| tail(&mut tails, enters, bound_us).columns.extend(&columns);
+            match accumulator.frame {
+                Frame::Range { start_us, end_us } => {
+                    reads(false, start_us);
+                    if let Some(end_us) = end_us {
+                        reads(true, end_us);
+                    }
+                }
+                Frame::History { expiry_us } => reads(false, expiry_us),
             }
         }
         for (index, dictionary) in plan.dictionaries.iter().enumerate() {
-            tail(&mut tails, false, dictionary.keep_us).releases.push(index);
+            let tail = tail(&mut tails, false, dictionary.keep_us);
+            tail.releases.push(index);
+            tail.columns.insert(KEYS + index);
         }
-        Self { places, sizes, arrival, tails: tails.into_values().collect() }
+        let place_of = |enters: bool, bound_us: i64| {
+            tails.keys().position(|&key| key == (!enters, bound_us)).expect("it was made above")
+        };
+
+        let mut words = vec![0; plan.dictionaries.len()];
+        let mut silences: Vec<Silence> = Vec::new();
+        let mut placed: Vec<Option<Placed>> = vec![None; plan.accumulators.len()];
+        let history = |index: usize| matches!(plan.accumulators[index].frame, Frame::History { .. });
+        let (of_history, of_range): (Vec<_>, Vec<_>) = (0..placed.len()).partition(|&i| history(i));
+        let mut put = |index: usize, words: &mut Vec<usize>, silences: &mut Vec<Silence>| {
+            let spec = plan.accumulators[index];
+            let mask = |condition: Option<usize>| condition.map_or(0, |bit| 1 << bit);
+            let place = Place {
+                at: words[spec.key],
+                words: words_of(plan, spec.keep, history(index)),
+                mask: mask(spec.condition),
+                valid_mask: match spec.keep {
+                    Keep::First(argument) | Keep::Last(argument) | Keep::Ring { argument, .. } => {
+                        mask(argument.valid)
+                    }
+                    _ => 0,
+                },
+            };
+            words[spec.key] += place.words;
+            let (enter, leave) = match spec.frame {
+                Frame::Range { start_us, end_us } => {
+                    (end_us.map(|us| place_of(true, us)), Leave::Tail(place_of(false, start_us)))
+                }
+                Frame::History { expiry_us } => {
+                    let known = silences.iter().position(|s| (s.key, s.expiry_us) == (spec.key, expiry_us));
+                    let silence = known.unwrap_or_else(|| {
+                        let tail = place_of(false, expiry_us);
+                        silences.push(Silence { key: spec.key, expiry_us, tail, at: words[spec.key] });
+                        words[spec.key] += 1;
+                        silences.len() - 1
+                    });
+                    (None, Leave::Silence(silence))
+                }
+            };
+            placed[index] =
+                Some(Placed { key: spec.key, place, enter, leave, column: column(spec.keep, first_value) });
+        };
+        for index in of_range {
+            put(index, &mut words, &mut silences);
+        }
+        let history_at = words.clone();
+        for index in of_history {
+            put(index, &mut words, &mut silences);
+        }
+        Self {
+            placed: placed.into_iter().map(|p| p.expect("each accumulator was placed")).collect(),
+            words,
+            history_at,
+            silences,
+            tails: tails.into_values().collect(),
+            columns: first_value + plan.values.len(),
+        }
     }
 }
 
-fn place(keep: Keep, sizes: &mut KeySizes) -> Op {
-    let next = |counter: &mut usize, by: usize| {
-        *counter += by;
-        *counter - by
-    };
+/// Words per key of an accumulator.
+pub(super) fn words_of(plan: &WindowPlan, keep: Keep, history: bool) -> usize {
     match keep {
-        Keep::Count => Op::Count { word: next(&mut sizes.words, 1) },
-        Keep::Sum(value) => Op::Sum { word: next(&mut sizes.words, 2), value },
-        Keep::Min(value) => Op::Extreme { side: next(&mut sizes.extremes, 1), value, sign: -1 },
-        Keep::Max(value) => Op::Extreme { side: next(&mut sizes.extremes, 1), value, sign: 1 },
-        Keep::Distinct(dictionary) => Op::Distinct { side: next(&mut sizes.distincts, 1), dictionary },
+        Keep::Count => Count::WORDS,
+        Keep::Sum { value, squares } => match (plan.value_type(value), squares) {
+            (ValueType::Int, false) => IntSum::WORDS,
+            (ValueType::Int, true) => IntSquares::WORDS,
+            (ValueType::Float, false) => FloatSum::<false>::WORDS,
+            (ValueType::Float, true) => FloatSum::<true>::WORDS,
+        },
+        Keep::Min(_) | Keep::Max(_) if history => ExtremeEver::<true>::WORDS,
+        Keep::Min(_) | Keep::Max(_) => Extreme::<true>::WORDS,
+        Keep::Distinct(_) => Distinct::WORDS,
+        Keep::First(_) if history => FirstEver::WORDS,
+        Keep::First(_) => First::WORDS,
+        Keep::Last(_) => Last::WORDS,
+        Keep::Ring { rows, .. } => ring_words(rows),
+    }
+}
+
+fn column(keep: Keep, first_value: usize) -> Option<usize> {
+    match keep {
+        Keep::Count => None,
+        Keep::Sum { value, .. } | Keep::Min(value) | Keep::Max(value) => Some(first_value + value),
+        Keep::Distinct(dictionary) => Some(KEYS + dictionary),
+        Keep::First(argument) | Keep::Last(argument) | Keep::Ring { argument, .. } => {
+            argument.value.map(|value| first_value + value)
+        }
     }
 }
 
 fn tail(tails: &mut BTreeMap<(bool, i64), Tail>, enters: bool, bound_us: i64) -> &mut Tail {
-    // `false` sorts first, and tails that let events in must run first.
+    // `false` sorts first, and tails that let events in must come first.
     tails.entry((!enters, bound_us)).or_insert_with(|| Tail {
         bound_us,
         enters,
-        steps: Vec::new(),
+        columns: BTreeSet::new(),
         releases: Vec::new(),
     })
-}
-
-fn add(keys: &mut Vec<KeySteps>, key: usize, step: Step) {
-    match keys.iter_mut().find(|k| k.key == key) {
-        Some(k) => k.steps.push(step),
-        None => keys.push(KeySteps { key, steps: vec![step] }),
-    }
 }

@@ -1,152 +1,414 @@
 //! The events that some window may still need, in order, with only the columns that windows read.
+//!
+//! Columns are numbers: window time, condition bits, the number of each key, each value. The newest
+//! events are in memory as they came; every [`SEGMENT_EVENTS`] of them are packed into a segment, which
+//! is written once and read again, a column at a time, by the tails that come by. A segment also holds
+//! the values of the keys that are first met in it, so that segments alone are enough to restore from.
 
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
 
+use super::codec;
 use crate::binary::{Reader, Writer};
-use crate::error::SnapshotError;
+use crate::error::{ScoreError, SnapshotError};
+use crate::store::{SegmentId, SegmentStore};
 
-/// Events per chunk: a few tens of kilobytes, so that a tail that walks it stays within the cache.
-const CHUNK_EVENTS: usize = 1024;
+/// Events per segment: packing one takes about a millisecond at most, unpacking a column of one
+/// some microseconds.
+pub(super) const SEGMENT_EVENTS: u64 = 8_192;
+const SEGMENT: usize = SEGMENT_EVENTS as usize;
 
-/// What the engine keeps of one event, as slices of the batch it came in.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct EventRef<'a> {
-    pub(crate) time_us: i64,
-    pub(crate) conditions: u64,
-    /// One number per dictionary.
-    pub(crate) ids: &'a [u32],
-    /// One per value of the plan.
-    pub(crate) values: &'a [i64],
-}
+/// The column of window times.
+pub(super) const TIME: usize = 0;
+/// The column of condition bits.
+pub(super) const CONDITIONS: usize = 1;
+/// The first column of key numbers; after them come the values.
+pub(super) const KEYS: usize = 2;
 
-#[derive(Debug)]
-struct Chunk {
-    times_us: Vec<i64>,
-    conditions: Vec<u64>,
-    /// Row-major: the ids of one event side by side, since a tail reads them together.
-    ids: Vec<u32>,
-    values: Vec<i64>,
+/// A value that is written beside its number, with what is kept of its whole history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyRecord {
+    /// Which dictionary.
+    pub(super) dictionary: usize,
+    /// The number.
+    pub(super) id: u32,
+    /// The first event that is not in `history` yet.
+    pub(super) since: u64,
+    /// The words of its history accumulators, when they are not all zero.
+    pub(super) history: Vec<u64>,
 }
 
 /// An append-only queue of events with random access by sequence number.
 #[derive(Debug)]
-pub(crate) struct Reservoir {
-    ids_per_event: usize,
-    values_per_event: usize,
-    /// Sequence number of the first event of the first chunk: a multiple of [`CHUNK_EVENTS`].
-    first_seq: u64,
+pub(super) struct Reservoir {
+    layer: u32,
+    columns: usize,
+    store: Arc<dyn SegmentStore>,
+    /// The oldest segment that is still needed.
+    first_segment: u64,
     next_seq: u64,
-    chunks: VecDeque<Chunk>,
+    /// The newest segment, as columns, and its number.
+    open: Vec<Vec<i64>>,
+    open_segment: u64,
+    /// Segments that tails are reading.
+    read: BTreeMap<u64, Segment>,
+    /// The length and the checksum of each sealed segment from `first_segment` on.
+    sealed: VecDeque<(u64, u64)>,
+}
+
+/// A sealed segment, its columns unpacked when they are first asked for.
+#[derive(Debug)]
+pub(super) struct Segment {
+    bytes: Arc<[u8]>,
+    events: usize,
+    /// Where each column is packed.
+    packed: Vec<Range<usize>>,
+    unpacked: Vec<Option<Vec<i64>>>,
+    keys: Range<usize>,
 }
 
 impl Reservoir {
-    pub(crate) fn new(ids_per_event: usize, values_per_event: usize) -> Self {
-        Self { ids_per_event, values_per_event, first_seq: 0, next_seq: 0, chunks: VecDeque::new() }
+    pub(super) fn new(layer: u32, columns: usize, store: Arc<dyn SegmentStore>) -> Self {
+        Self {
+            layer,
+            columns,
+            store,
+            first_segment: 0,
+            next_seq: 0,
+            open: vec![Vec::with_capacity(SEGMENT); columns],
+            open_segment: 0,
+            read: BTreeMap::new(),
+            sealed: VecDeque::new(),
+        }
     }
 
     /// The sequence number the next event gets.
-    pub(crate) const fn next_seq(&self) -> u64 {
+    pub(super) const fn next_seq(&self) -> u64 {
         self.next_seq
     }
 
     /// The oldest sequence number that can still be read.
-    pub(crate) const fn first_seq(&self) -> u64 {
-        self.first_seq
+    pub(super) const fn first_seq(&self) -> u64 {
+        self.first_segment * SEGMENT_EVENTS
     }
 
-    pub(crate) fn push(&mut self, event: EventRef<'_>) {
-        if self.next_seq.is_multiple_of(CHUNK_EVENTS as u64) {
-            self.chunks.push_back(Chunk {
-                times_us: Vec::with_capacity(CHUNK_EVENTS),
-                conditions: Vec::with_capacity(CHUNK_EVENTS),
-                ids: Vec::with_capacity(CHUNK_EVENTS * self.ids_per_event),
-                values: Vec::with_capacity(CHUNK_EVENTS * self.values_per_event),
-            });
+    /// The number of the newest segment, which is not sealed.
+    pub(super) const fn open_segment(&self) -> u64 {
+        self.open_segment
+    }
+
+    /// The sealed segments that are still needed.
+    pub(super) const fn sealed(&self) -> Range<u64> {
+        self.first_segment..self.open_segment()
+    }
+
+    /// The checksums of the sealed segments that are still needed.
+    pub(super) fn checksums(&self) -> Vec<u64> {
+        self.sealed.iter().map(|&(_, checksum)| checksum).collect()
+    }
+
+    /// The full name of a segment.
+    pub(super) const fn id(&self, number: u64) -> SegmentId {
+        SegmentId { layer: self.layer, number }
+    }
+
+    /// Bytes that the sealed segments take.
+    pub(super) fn sealed_bytes(&self) -> u64 {
+        self.sealed.iter().map(|(bytes, _)| bytes).sum()
+    }
+
+    /// Events that fit before the newest segment is full.
+    pub(super) fn room(&self) -> usize {
+        SEGMENT - self.open[TIME].len()
+    }
+
+    /// Appends events, at most [`Self::room`] of them: one slice per column, equally long.
+    pub(super) fn append(&mut self, columns: &[&[i64]]) {
+        for (column, values) in self.open.iter_mut().zip(columns) {
+            column.extend_from_slice(values);
         }
-        let chunk = self.chunks.back_mut().expect("a chunk was pushed at each multiple of its size");
-        chunk.times_us.push(event.time_us);
-        chunk.conditions.push(event.conditions);
-        chunk.ids.extend_from_slice(event.ids);
-        chunk.values.extend_from_slice(event.values);
-        self.next_seq += 1;
+        self.next_seq += columns[TIME].len() as u64;
     }
 
-    /// The event with a sequence number between `first_seq` and `next_seq`.
-    #[inline]
-    pub(crate) fn get(&self, seq: u64) -> EventRef<'_> {
-        let (chunk, row) = self.place(seq);
-        EventRef {
-            time_us: chunk.times_us[row],
-            conditions: chunk.conditions[row],
-            ids: &chunk.ids[row * self.ids_per_event..(row + 1) * self.ids_per_event],
-            values: &chunk.values[row * self.values_per_event..(row + 1) * self.values_per_event],
+    /// Seals the newest segment if it is full.
+    pub(super) fn seal_if_full(&mut self, records: impl FnOnce(&mut Writer)) {
+        if self.room() > 0 {
+            return;
         }
+        let number = self.open_segment;
+        let mut out = Writer::default();
+        self.pack(number, &mut out, records);
+        let bytes: Arc<[u8]> = out.finish().into();
+        self.sealed.push_back((bytes.len() as u64, checksum(&bytes)));
+        self.store.put(self.id(number), bytes);
+        self.open.iter_mut().for_each(Vec::clear);
+        self.open_segment += 1;
     }
 
-    /// The time of the event with a sequence number between `first_seq` and `next_seq`.
-    #[inline]
-    pub(crate) fn time_us(&self, seq: u64) -> i64 {
-        let (chunk, row) = self.place(seq);
-        chunk.times_us[row]
+    /// Writes the newest segment as it is, for a checkpoint.
+    pub(super) fn write_open(&self, out: &mut Writer, records: impl FnOnce(&mut Writer)) {
+        self.pack(self.open_segment(), out, records);
     }
 
-    #[inline]
-    fn place(&self, seq: u64) -> (&Chunk, usize) {
-        let at = usize::try_from(seq - self.first_seq).expect("the reservoir fits in memory");
-        (&self.chunks[at / CHUNK_EVENTS], at % CHUNK_EVENTS)
-    }
-
-    /// Forgets whole chunks of events before `seq`.
-    pub(crate) fn forget_before(&mut self, seq: u64) {
-        while self.first_seq + CHUNK_EVENTS as u64 <= seq {
-            self.chunks.pop_front();
-            self.first_seq += CHUNK_EVENTS as u64;
-        }
-    }
-
-    pub(crate) fn write(&self, out: &mut Writer) {
-        out.u64(self.first_seq);
-        out.u64(self.next_seq);
-        for chunk in &self.chunks {
-            out.i64s(&chunk.times_us);
-            out.u64s(&chunk.conditions);
-            out.u32s(&chunk.ids);
-            out.i64s(&chunk.values);
-        }
-    }
-
-    pub(crate) fn read(
-        ids_per_event: usize,
-        values_per_event: usize,
-        input: &mut Reader<'_>,
-    ) -> Result<Self, SnapshotError> {
-        let (first_seq, next_seq) = (input.u64()?, input.u64()?);
-        let mut reservoir =
-            Self { first_seq, next_seq: first_seq, ..Self::new(ids_per_event, values_per_event) };
-        if !first_seq.is_multiple_of(CHUNK_EVENTS as u64) || first_seq > next_seq {
-            return Err(SnapshotError::Damaged("the reservoir's bounds do not fit"));
-        }
-        while reservoir.next_seq < next_seq {
-            let chunk = Chunk {
-                times_us: input.i64s()?,
-                conditions: input.u64s()?,
-                ids: input.u32s()?,
-                values: input.i64s()?,
-            };
-            let events = chunk.times_us.len();
-            let last = reservoir.next_seq + events as u64 == next_seq;
-            if events == 0
-                || (events != CHUNK_EVENTS && !last)
-                || events > CHUNK_EVENTS
-                || chunk.conditions.len() != events
-                || chunk.ids.len() != events * ids_per_event
-                || chunk.values.len() != events * values_per_event
-            {
-                return Err(SnapshotError::Damaged("a chunk of the reservoir does not fit"));
+    fn pack(&self, number: u64, out: &mut Writer, records: impl FnOnce(&mut Writer)) {
+        out.u64(number);
+        out.u64(self.open[TIME].len() as u64);
+        for (index, column) in self.open.iter().enumerate() {
+            let mut packed = Writer::default();
+            if index == TIME {
+                // Times rise: their steps are small.
+                let first = column.first().copied().unwrap_or(0);
+                let steps: Vec<i64> = std::iter::once(first)
+                    .chain(column.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])))
+                    .collect();
+                packed.i64(first);
+                codec::write(&mut packed, &steps[1..]);
+            } else {
+                codec::write(&mut packed, column);
             }
-            reservoir.next_seq += events as u64;
-            reservoir.chunks.push_back(chunk);
+            out.bytes(packed.as_bytes());
+        }
+        records(out);
+    }
+
+    /// The values of `column` for `range`, appended to `out`.
+    pub(super) fn gather(
+        &mut self,
+        column: usize,
+        range: Range<u64>,
+        out: &mut Vec<i64>,
+    ) -> Result<(), ScoreError> {
+        let mut seq = range.start;
+        while seq < range.end {
+            let (first, values) = self.values(column, seq)?;
+            let from = to_usize(seq - first);
+            let to = to_usize(range.end - first).min(values.len());
+            out.extend_from_slice(&values[from..to]);
+            seq = first + to as u64;
+        }
+        Ok(())
+    }
+
+    /// For each of `edges`, which rise: how many events from `from` on have a time below it, or not
+    /// above it if `inclusive`; appended to `out`. Ends early once `limit` events are counted, leaving
+    /// out the edges it could not place.
+    pub(super) fn count_until(
+        &mut self,
+        from: u64,
+        edges: impl Iterator<Item = i64>,
+        inclusive: bool,
+        limit: usize,
+        out: &mut Vec<usize>,
+    ) -> Result<(), ScoreError> {
+        let next_seq = self.next_seq;
+        let mut count = 0;
+        let mut edges = edges.peekable();
+        while let Some(&edge) = edges.peek() {
+            let seq = from + count as u64;
+            if seq == next_seq {
+                out.push(count);
+                edges.next();
+                continue;
+            }
+            let (first, times) = self.values(TIME, seq)?;
+            let start = count;
+            let times = &times[to_usize(seq - first)..];
+            let mut edge = edge;
+            loop {
+                let passed = |time: i64| time < edge || (inclusive && time == edge);
+                while count - start < times.len() && passed(times[count - start]) {
+                    count += 1;
+                    if count > limit {
+                        return Ok(());
+                    }
+                }
+                if count - start == times.len() {
+                    break;
+                }
+                out.push(count);
+                edges.next();
+                match edges.peek() {
+                    Some(&next) => edge = next,
+                    None => return Ok(()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The part of a column that is in the segment of `seq`, and the segment's first sequence number.
+    fn values(&mut self, column: usize, seq: u64) -> Result<(u64, &[i64]), ScoreError> {
+        let number = seq / SEGMENT_EVENTS;
+        let first = number * SEGMENT_EVENTS;
+        if number == self.open_segment() {
+            return Ok((first, &self.open[column]));
+        }
+        let id = self.id(number);
+        let segment = match self.read.entry(number) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(fetch(&*self.store, id, self.columns)?),
+        };
+        let values = segment.column(column).map_err(|source| ScoreError::Segment { id, source })?;
+        Ok((first, values))
+    }
+
+    /// The sealed segment `number`, for what it says of keys.
+    pub(super) fn segment(&mut self, number: u64) -> Result<&mut Segment, ScoreError> {
+        let id = self.id(number);
+        match self.read.entry(number) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => Ok(entry.insert(fetch(&*self.store, id, self.columns)?)),
+        }
+    }
+
+    /// The oldest segment, if all of it is before `seq`.
+    pub(super) const fn passed_segment(&self, seq: u64) -> Option<u64> {
+        let ends = (self.first_segment + 1) * SEGMENT_EVENTS;
+        // The segment that `seq` is in may still be open.
+        if ends <= seq && self.first_segment < self.open_segment() { Some(self.first_segment) } else { None }
+    }
+
+    /// Forgets the oldest segment.
+    pub(super) fn forget_first(&mut self) {
+        self.read.remove(&self.first_segment);
+        self.sealed.pop_front();
+        self.first_segment += 1;
+        self.store.forget(self.layer, self.first_segment);
+    }
+
+    /// Lets go of unpacked segments that no tail is in.
+    pub(super) fn keep_unpacked(&mut self, tails: &[u64]) {
+        self.read.retain(|&number, _| tails.iter().any(|seq| seq / SEGMENT_EVENTS == number));
+    }
+
+    /// Takes up what a checkpoint says: the sealed segments from the store, the newest from `open`.
+    pub(super) fn restore(
+        layer: u32,
+        columns: usize,
+        store: Arc<dyn SegmentStore>,
+        sealed: Range<u64>,
+        checksums: &[u64],
+        open: &mut Segment,
+    ) -> Result<Self, SnapshotError> {
+        let mut reservoir = Self::new(layer, columns, store);
+        reservoir.first_segment = sealed.start;
+        reservoir.open_segment = sealed.end;
+        reservoir.next_seq = sealed.end * SEGMENT_EVENTS + open.events as u64;
+        for (index, column) in reservoir.open.iter_mut().enumerate() {
+            column.extend_from_slice(open.column(index)?);
+        }
+        if open.events >= SEGMENT {
+            return Err(SnapshotError::Damaged("the newest segment is too long"));
+        }
+        for (number, &expected) in sealed.zip(checksums) {
+            let id = reservoir.id(number);
+            let segment = fetch(&*reservoir.store, id, columns)
+                .map_err(|error| SnapshotError::Segment { id, reason: error.to_string() })?;
+            if checksum(&segment.bytes) != expected {
+                return Err(SnapshotError::Segment { id, reason: "it is of another run".to_owned() });
+            }
+            reservoir.sealed.push_back((segment.bytes.len() as u64, expected));
         }
         Ok(reservoir)
     }
+}
+
+fn fetch(store: &dyn SegmentStore, id: SegmentId, columns: usize) -> Result<Segment, ScoreError> {
+    let bytes = store.get(id).map_err(|source| ScoreError::Store { id, source })?;
+    let damaged = |source| ScoreError::Segment { id, source };
+    let mut input = Reader::new(&bytes).map_err(damaged)?;
+    let segment = Segment::open(&mut input, Arc::clone(&bytes), id.number, columns).map_err(damaged)?;
+    if segment.events == SEGMENT {
+        Ok(segment)
+    } else {
+        Err(damaged(SnapshotError::Damaged("events are missing")))
+    }
+}
+
+/// What a segment ends with: see [`Writer::finish`].
+fn checksum(segment: &[u8]) -> u64 {
+    segment.last_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+impl Segment {
+    /// Reads where things are in a segment that [`Reservoir::pack`] wrote into `bytes`.
+    pub(super) fn open(
+        input: &mut Reader<'_>,
+        bytes: Arc<[u8]>,
+        number: u64,
+        columns: usize,
+    ) -> Result<Self, SnapshotError> {
+        if input.u64()? != number {
+            return Err(SnapshotError::Damaged("it is another segment"));
+        }
+        let events = usize::try_from(input.u64()?).ok().filter(|&n| n <= SEGMENT);
+        let events = events.ok_or(SnapshotError::Damaged("a segment has too many events"))?;
+        let mut packed = Vec::with_capacity(columns);
+        for _ in 0..columns {
+            let length = input.bytes()?.len();
+            let end = input.position();
+            packed.push(end - length..end);
+        }
+        let keys = input.position()..input.end();
+        Ok(Self { bytes, events, packed, unpacked: vec![None; columns], keys })
+    }
+
+    pub(super) fn column(&mut self, index: usize) -> Result<&[i64], SnapshotError> {
+        if self.unpacked[index].is_none() {
+            let mut input = Reader::part(&self.bytes[self.packed[index].clone()]);
+            let mut values = Vec::with_capacity(self.events);
+            if index == TIME {
+                let mut last = input.i64()?;
+                if self.events > 0 {
+                    values.push(last);
+                    codec::read(&mut input, self.events - 1, |step| {
+                        last = last.wrapping_add(step);
+                        values.push(last);
+                    })?;
+                }
+            } else {
+                codec::read(&mut input, self.events, |value| values.push(value))?;
+            }
+            input.finish()?;
+            self.unpacked[index] = Some(values);
+        }
+        Ok(self.unpacked[index].as_deref().unwrap_or_default())
+    }
+
+    /// What the segment says of keys: records and values, in the order they were written.
+    pub(super) fn keys(&self) -> Result<Vec<(KeyRecord, Box<[u8]>)>, SnapshotError> {
+        let mut input = Reader::part(&self.bytes[self.keys.clone()]);
+        let count = input.u64()?;
+        let mut keys = Vec::new();
+        for _ in 0..count {
+            let dictionary = usize::from(input.u8()?);
+            let id = input.u32()?;
+            let since = input.u64()?;
+            let value = input.bytes()?.into();
+            let history = input.u64s()?;
+            keys.push((KeyRecord { dictionary, id, since, history }, value));
+        }
+        Ok(keys)
+    }
+}
+
+/// Writes the records of keys that [`Segment::keys`] reads.
+pub(super) fn write_keys<'a>(
+    out: &mut Writer,
+    records: impl Iterator<Item = (&'a KeyRecord, &'a [u8])> + Clone,
+) {
+    out.u64(records.clone().count() as u64);
+    for (record, value) in records {
+        out.u8(u8::try_from(record.dictionary).expect("the planner allows fewer than 256 dictionaries"));
+        out.u32(record.id);
+        out.u64(record.since);
+        out.bytes(value);
+        out.u64s(&record.history);
+    }
+}
+
+fn to_usize(n: u64) -> usize {
+    usize::try_from(n).expect("a segment fits in memory")
 }

@@ -8,13 +8,31 @@ use datafusion::physical_expr::PhysicalExpr;
 /// The widest range of condition bits an event can carry.
 pub(crate) const MAX_CONDITIONS: usize = 64;
 
-/// A time frame before the current event: events from `start_us` to `end_us` before it, both included.
+/// Which of a key's events a window sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Frame {
-    /// How far back the frame begins, in microseconds.
-    pub(crate) start_us: i64,
-    /// How far back it ends; `None` for the current event itself.
-    pub(crate) end_us: Option<i64>,
+pub(crate) enum Frame {
+    /// Events from `start_us` to `end_us` microseconds before the current one, both included.
+    Range {
+        /// How far back the frame begins.
+        start_us: i64,
+        /// How far back it ends; `None` for the current event itself.
+        end_us: Option<i64>,
+    },
+    /// All of them, until the key is silent for longer than `expiry_us`: then it begins anew.
+    History {
+        /// The longest silence, in microseconds.
+        expiry_us: i64,
+    },
+}
+
+impl Frame {
+    /// For how long after an event its key must be known, in microseconds.
+    pub(crate) const fn keep_us(self) -> i64 {
+        match self {
+            Self::Range { start_us, .. } => start_us,
+            Self::History { expiry_us } => expiry_us,
+        }
+    }
 }
 
 /// An expression over a batch of transactions.
@@ -36,13 +54,26 @@ pub(crate) struct DictionarySpec {
     pub(crate) keep_us: i64,
 }
 
-/// When an event counts: its filter holds, and the argument is not null.
+/// When an event counts: its filter holds, and the argument is a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConditionSpec {
     /// `FILTER (WHERE …)`: a boolean input.
     pub(crate) filter: Option<usize>,
-    /// The input that is the aggregate's argument, unless it is `*`.
-    pub(crate) not_null: Option<usize>,
+    /// The input that is the aggregate's argument, unless it is `*`, and what makes it a value.
+    pub(crate) argument: Option<(usize, Magnitude)>,
+}
+
+/// Which values of an argument count; one that does not is as good as NULL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Magnitude {
+    /// All but NULL.
+    Any,
+    /// Floats that are numbers.
+    Finite,
+    /// Floats small enough to be summed exactly.
+    Summable,
+    /// Floats small enough for their squares to be summed exactly.
+    Squarable,
 }
 
 /// How the 64 bits of a stored value are read.
@@ -68,14 +99,39 @@ pub(crate) struct ValueSpec {
 pub(crate) enum Keep {
     /// How many.
     Count,
-    /// The sum of an integer value.
-    Sum(usize),
+    /// The sum of a value, and with `squares` that of its squares.
+    Sum {
+        /// The value.
+        value: usize,
+        /// Whether squares are summed too.
+        squares: bool,
+    },
     /// The smallest value.
     Min(usize),
     /// The largest value.
     Max(usize),
     /// How many different numbers of a dictionary.
     Distinct(usize),
+    /// The oldest value, which may be null.
+    First(Argument),
+    /// The newest value, which may be null.
+    Last(Argument),
+    /// The newest values.
+    Ring {
+        /// How many of them, the current event's included.
+        rows: usize,
+        /// The value, unless rows are only counted.
+        argument: Argument,
+    },
+}
+
+/// An argument of which nulls are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Argument {
+    /// The value, if any.
+    pub(crate) value: Option<usize>,
+    /// The condition under which it is not null; `None` for always.
+    pub(crate) valid: Option<usize>,
 }
 
 /// One accumulator per key of a dictionary.
@@ -91,17 +147,73 @@ pub(crate) struct AccumulatorSpec {
     pub(crate) keep: Keep,
 }
 
-/// How a window's column is read off accumulators (indexes into the plan's).
+/// A window's column: an accumulator, and how it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Read {
-    /// A count or a distinct count: never null.
-    Count(usize),
-    /// A sum: null when `count` is 0.
-    Sum { sum: usize, count: usize },
-    /// An average: null when `count` is 0.
-    Average { sum: usize, count: usize },
-    /// A minimum or maximum: null when the frame is empty.
-    Extreme { of: usize, value_type: ValueType },
+pub(crate) struct Read {
+    /// The accumulator: an index into the plan's.
+    pub(crate) of: usize,
+    /// What is made of it.
+    pub(crate) how: How,
+}
+
+/// What is made of an accumulator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum How {
+    /// A count: never null.
+    Count,
+    /// A sum, null when there is nothing to sum.
+    Sum,
+    /// A sum over the count, null when there is nothing.
+    Average,
+    /// A variance, null for fewer than two values of a sample.
+    Variance {
+        /// Over `n - 1`, not over `n`.
+        sample: bool,
+        /// Its square root: the standard deviation.
+        root: bool,
+    },
+    /// The value that is kept.
+    Value,
+    /// Something of the rows `newest..=oldest` before the current one, in a ring.
+    Rows {
+        /// How far back the newest row is.
+        newest: usize,
+        /// How far back the oldest row is.
+        oldest: usize,
+        /// What of them.
+        fold: Fold,
+    },
+}
+
+/// What is made of some rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Fold {
+    /// How many count.
+    Count,
+    /// Their sum.
+    Sum,
+    /// Their average.
+    Average,
+    /// As [`How::Variance`].
+    Variance {
+        /// Over `n - 1`, not over `n`.
+        sample: bool,
+        /// Its square root.
+        root: bool,
+    },
+    /// The smallest.
+    Min,
+    /// The largest.
+    Max,
+    /// The oldest row's, null if it is.
+    Oldest,
+    /// The newest row's, null if it is.
+    Newest,
+    /// That of the row exactly `oldest` before, or else this.
+    At {
+        /// What is said when there is no such row; `None` for NULL.
+        or: Option<i64>,
+    },
 }
 
 /// One column that windows make.
@@ -109,11 +221,13 @@ pub(crate) enum Read {
 pub(crate) struct OutputSpec {
     /// How to read it.
     pub(crate) read: Read,
+    /// How what was read is stored.
+    pub(crate) value_type: ValueType,
     /// The type the column has in SQL.
     pub(crate) data_type: DataType,
 }
 
-/// All windows of a ruleset, each expression, condition and accumulator once.
+/// All windows of a layer, each expression, condition and accumulator once.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WindowPlan {
     pub(crate) inputs: Vec<Input>,
@@ -125,6 +239,40 @@ pub(crate) struct WindowPlan {
 }
 
 impl WindowPlan {
+    /// Lets an accumulator that keeps more stand in for one that keeps less of the same events: a sum
+    /// counts too, and a sum with squares sums too.
+    pub(crate) fn merge(&mut self) {
+        let list = &self.accumulators;
+        let stands_in = |much: &AccumulatorSpec, little: &AccumulatorSpec| {
+            let same_events =
+                (much.key, much.frame, much.condition) == (little.key, little.frame, little.condition);
+            same_events
+                && match (much.keep, little.keep) {
+                    (Keep::Sum { .. }, Keep::Count) => true,
+                    (Keep::Sum { value: a, squares: true }, Keep::Sum { value: b, squares: false }) => a == b,
+                    _ => false,
+                }
+        };
+        let best = |mut index: usize| {
+            while let Some(better) = list.iter().position(|other| stands_in(other, &list[index])) {
+                index = better;
+            }
+            index
+        };
+        let best: Vec<usize> = (0..list.len()).map(best).collect();
+        let kept: Vec<usize> = (0..list.len()).filter(|&i| best[i] == i).collect();
+        for output in &mut self.outputs {
+            let stand_in = best[output.read.of];
+            output.read.of = kept.iter().position(|&k| k == stand_in).expect("the best is kept");
+        }
+        self.accumulators = kept.iter().map(|&i| self.accumulators[i]).collect();
+    }
+
+    /// How a value is stored.
+    pub(crate) fn value_type(&self, value: usize) -> ValueType {
+        self.values[value].value_type
+    }
+
     /// A text that is equal for equal plans: what a checkpoint must match to be restored.
     pub(crate) fn describe(&self) -> String {
         use std::fmt::Write as _;

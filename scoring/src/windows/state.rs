@@ -1,48 +1,144 @@
-//! The state of all windows, moved on from event to event.
+//! The state of a layer's windows, moved on from batch to batch.
 
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
 
+use super::accumulate::{
+    Count, Distinct, Extreme, ExtremeEver, Feed, First, FirstEver, FloatSum, IntSquares, IntSum, Last, Ring,
+    drive, drive_history, key,
+};
+use super::chunked::Chunked;
 use super::dictionary::Dictionary;
-use super::inputs::{BatchInputs, KeyEncoders, prepare};
-use super::keyed::KeyedState;
-use super::layout::{KeySteps, Layout, Tail};
-use super::reservoir::{EventRef, Reservoir};
-use super::spec::{Read, ValueType, WindowPlan};
-use super::values::ordered_to_float;
+use super::inputs::prepare;
+use super::layout::{Layout, Leave};
+use super::read::Column;
+use super::reservoir::{CONDITIONS, KEYS, KeyRecord, Reservoir, SEGMENT_EVENTS, Segment, TIME, write_keys};
+use super::spec::{Keep, ValueType, WindowPlan};
 use crate::binary::{Reader, Writer};
 use crate::error::{ScoreError, SnapshotError};
+use crate::store::SegmentStore;
 
-/// Everything the windows remember.
+/// Rows taken through all accumulators at a time: what they touch stays in the cache meanwhile.
+const STEP_ROWS: usize = 1_024;
+/// Events that one tail passes at a time, which bounds memory after a long silence.
+const STEP_EVENTS: usize = 16_384;
+
+/// Everything the windows of a layer remember.
 #[derive(Debug)]
 pub(crate) struct WindowState {
     plan: Arc<WindowPlan>,
     layout: Arc<Layout>,
-    encoders: KeyEncoders,
     dictionaries: Vec<Dictionary>,
-    keyed: Vec<KeyedState>,
+    /// Per dictionary: a row of words per key.
+    words: Vec<Chunked<u64>>,
+    /// What accumulators keep beside words, one each.
+    kinds: Vec<Kind>,
     reservoir: Reservoir,
+    /// Records of keys whose home is the newest segment, or one that the batch at hand will begin.
+    records: VecDeque<KeyRecord>,
     /// Per tail: the sequence number of the next event it will meet.
     tails: Vec<u64>,
+    /// Per tail: the events it passes in a step, reused.
+    passing: Vec<Passing>,
 }
 
-/// One output column under construction.
-enum Column {
-    Int(Vec<Option<i64>>),
-    Float(Vec<Option<f64>>),
+/// An accumulator's kind with what it keeps beside words.
+#[derive(Debug)]
+enum Kind {
+    Count(Count),
+    IntSum(IntSum),
+    IntSquares(IntSquares),
+    FloatSum(FloatSum<false>),
+    FloatSquares(FloatSum<true>),
+    Min(Extreme<true>),
+    Max(Extreme<false>),
+    MinEver(ExtremeEver<true>),
+    MaxEver(ExtremeEver<false>),
+    Distinct(Distinct),
+    First(First),
+    FirstEver(FirstEver),
+    Last(Last),
+    Ring,
+}
+
+/// Events on their way past a tail.
+#[derive(Debug, Default)]
+struct Passing {
+    first_seq: u64,
+    /// Per row of the step: how many of them come before it.
+    cuts: Vec<usize>,
+    /// The reservoir's columns that the tail reads; the others are empty.
+    columns: Vec<Vec<i64>>,
+}
+
+impl Kind {
+    fn new(plan: &WindowPlan, keep: Keep, history: bool) -> Self {
+        match keep {
+            Keep::Count => Self::Count(Count),
+            Keep::Sum { value, squares } => match (plan.value_type(value), squares) {
+                (ValueType::Int, false) => Self::IntSum(IntSum),
+                (ValueType::Int, true) => Self::IntSquares(IntSquares),
+                (ValueType::Float, false) => Self::FloatSum(FloatSum),
+                (ValueType::Float, true) => Self::FloatSquares(FloatSum),
+            },
+            Keep::Min(_) if history => Self::MinEver(ExtremeEver),
+            Keep::Max(_) if history => Self::MaxEver(ExtremeEver),
+            Keep::Min(_) => Self::Min(Extreme::new()),
+            Keep::Max(_) => Self::Max(Extreme::new()),
+            Keep::Distinct(_) => Self::Distinct(Distinct::new()),
+            Keep::First(_) if history => Self::FirstEver(FirstEver),
+            Keep::First(_) => Self::First(First::new()),
+            Keep::Last(_) => Self::Last(Last),
+            Keep::Ring { .. } => Self::Ring,
+        }
+    }
+}
+
+/// Calls a generic function with the accumulator that a kind holds.
+macro_rules! with_accumulator {
+    ($kind:expr, $accumulator:ident => $do:expr, ring => $ring:expr) => {
+        match $kind {
+            Kind::Count($accumulator) => $do,
+            Kind::IntSum($accumulator) => $do,
+            Kind::IntSquares($accumulator) => $do,
+            Kind::FloatSum($accumulator) => $do,
+            Kind::FloatSquares($accumulator) => $do,
+            Kind::Min($accumulator) => $do,
+            Kind::Max($accumulator) => $do,
+            Kind::MinEver($accumulator) => $do,
+            Kind::MaxEver($accumulator) => $do,
+            Kind::Distinct($accumulator) => $do,
+            Kind::First($accumulator) => $do,
+            Kind::FirstEver($accumulator) => $do,
+            Kind::Last($accumulator) => $do,
+            Kind::Ring => $ring,
+        }
+    };
 }
 
 impl WindowState {
-    pub(crate) fn new(plan: Arc<WindowPlan>) -> Self {
+    pub(crate) fn new(plan: Arc<WindowPlan>, layer: u32, store: Arc<dyn SegmentStore>) -> Self {
         let layout = Arc::new(Layout::new(&plan));
+        let reservoir = Reservoir::new(layer, layout.columns, store);
+        Self::over(plan, layout, reservoir)
+    }
+
+    fn over(plan: Arc<WindowPlan>, layout: Arc<Layout>, reservoir: Reservoir) -> Self {
+        let passing = || Passing { columns: vec![Vec::new(); layout.columns], ..Passing::default() };
+        let kinds = plan.accumulators.iter().zip(&layout.placed);
         Self {
-            encoders: KeyEncoders::new(&plan),
-            dictionaries: plan.dictionaries.iter().map(|_| Dictionary::default()).collect(),
-            keyed: layout.sizes.iter().map(|&sizes| KeyedState::new(sizes)).collect(),
-            reservoir: Reservoir::new(plan.dictionaries.len(), plan.values.len()),
+            dictionaries: plan.dictionaries.iter().map(|_| Dictionary::new()).collect(),
+            words: layout.words.iter().map(|&width| Chunked::new(width)).collect(),
+            kinds: kinds
+                .map(|(spec, placed)| Kind::new(&plan, spec.keep, matches!(placed.leave, Leave::Silence(_))))
+                .collect(),
+            reservoir,
+            records: VecDeque::new(),
             tails: vec![0; layout.tails.len()],
+            passing: layout.tails.iter().map(|_| passing()).collect(),
             layout,
             plan,
         }
@@ -55,203 +151,507 @@ impl WindowState {
         batch: &RecordBatch,
         times_us: &[i64],
     ) -> Result<Vec<ArrayRef>, ScoreError> {
-        let inputs = prepare(&self.plan, batch, &mut self.encoders, &mut self.dictionaries)?;
-        for (dictionary, keyed) in self.dictionaries.iter().zip(&mut self.keyed) {
-            keyed.grow(dictionary.capacity());
-        }
         let rows = times_us.len();
-        let mut columns: Vec<Column> = self.plan.outputs.iter().map(|o| Column::new(o.read, rows)).collect();
-        for (row, &time_us) in times_us.iter().enumerate() {
-            let event = inputs.event(row, time_us, self.plan.dictionaries.len(), self.plan.values.len());
-            self.advance(time_us);
-            let seq = self.reservoir.next_seq();
-            self.reservoir.push(event);
-            enter_all(&mut self.keyed, &self.layout.arrival, seq, event);
-            for (output, column) in self.plan.outputs.iter().zip(&mut columns) {
-                self.read(output.read, event.ids, column);
-            }
+        let columns = prepare(
+            &self.plan,
+            batch,
+            times_us,
+            self.reservoir.next_seq(),
+            &mut self.dictionaries,
+            &mut self.records,
+        )?;
+        self.make_room();
+        let mut outputs: Vec<Column> = self.plan.outputs.iter().map(|o| Column::new(o, rows)).collect();
+        let mut from = 0;
+        while from < rows {
+            let to = rows.min(from + STEP_ROWS.min(self.reservoir.room()));
+            let step: Vec<&[i64]> = columns.iter().map(|column| &column[from..to]).collect();
+            let first_seq = self.reservoir.next_seq();
+            self.reservoir.append(&step);
+            self.step(&step, first_seq, &mut outputs)?;
+            self.reservoir
+                .seal_if_full(|out| write_records(&mut self.records, &self.dictionaries, first_seq, out));
+            self.retire()?;
+            from = to;
         }
-        let oldest = self.tails.iter().copied().min().unwrap_or(self.reservoir.next_seq());
-        self.reservoir.forget_before(oldest);
-        columns.into_iter().zip(&self.plan.outputs).map(|(c, o)| c.finish(&o.data_type)).collect()
+        self.reservoir.keep_unpacked(&self.tails);
+        outputs.into_iter().zip(&self.plan.outputs).map(|(column, output)| column.finish(output)).collect()
     }
 
-    /// Moves every tail up to `now_us`: events that are old enough enter delayed frames, events that
-    /// are too old leave.
-    fn advance(&mut self, now_us: i64) {
+    fn make_room(&mut self) {
+        for (dictionary, words) in self.dictionaries.iter().zip(&mut self.words) {
+            words.grow(dictionary.capacity());
+        }
+    }
+
+    /// Moves tails and accumulators on through rows that are in the reservoir, reading each.
+    fn step(&mut self, rows: &[&[i64]], first_seq: u64, outputs: &mut [Column]) -> Result<(), ScoreError> {
+        let count = rows[TIME].len();
+        let mut done = 0;
+        while done < count {
+            let ready = self.cut(&rows[TIME][done..])?;
+            if ready == 0 {
+                self.catch_up(rows[TIME][done])?;
+                continue;
+            }
+            for tail in 0..self.tails.len() {
+                self.passing[tail].cuts.truncate(ready);
+                let events = *self.passing[tail].cuts.last().unwrap_or(&0);
+                self.fetch(tail, events)?;
+            }
+            let part: Vec<&[i64]> = rows.iter().map(|column| &column[done..done + ready]).collect();
+            self.run(&part, first_seq + done as u64, outputs);
+            done += ready;
+        }
+        Ok(())
+    }
+
+    /// Counts, per tail and row, the events that pass before the row. Returns for how many rows all
+    /// tails could say so within [`STEP_EVENTS`].
+    fn cut(&mut self, times_us: &[i64]) -> Result<usize, ScoreError> {
         let layout = Arc::clone(&self.layout);
-        for (tail, next) in layout.tails.iter().zip(0..) {
-            let edge_us = now_us.saturating_sub(tail.bound_us);
-            while self.tails[next] < self.reservoir.next_seq() {
-                let seq = self.tails[next];
-                let time_us = self.reservoir.time_us(seq);
-                // Both ends of a frame are part of it.
-                if time_us > edge_us || (time_us == edge_us && !tail.enters) {
-                    break;
+        let mut ready = times_us.len();
+        for (tail, (spec, passing)) in layout.tails.iter().zip(&mut self.passing).enumerate() {
+            passing.cuts.clear();
+            let edges = times_us[..ready].iter().map(|now_us| now_us.saturating_sub(spec.bound_us));
+            // Both ends of a frame are part of it.
+            self.reservoir.count_until(
+                self.tails[tail],
+                edges,
+                spec.enters,
+                STEP_EVENTS,
+                &mut passing.cuts,
+            )?;
+            ready = ready.min(passing.cuts.len());
+        }
+        Ok(ready)
+    }
+
+    /// Takes a part of the events that pass before a row at `now_us`: those that enter first, all of
+    /// them, since an event must enter before it leaves.
+    fn catch_up(&mut self, now_us: i64) -> Result<(), ScoreError> {
+        let layout = Arc::clone(&self.layout);
+        let mut entering_is_done = true;
+        for (tail, spec) in layout.tails.iter().enumerate() {
+            let mut cuts = Vec::new();
+            if spec.enters || entering_is_done {
+                let edge = std::iter::once(now_us.saturating_sub(spec.bound_us));
+                self.reservoir.count_until(self.tails[tail], edge, spec.enters, STEP_EVENTS, &mut cuts)?;
+                entering_is_done &= !spec.enters || !cuts.is_empty();
+            } else {
+                cuts.push(0);
+            }
+            let events = cuts.first().copied().unwrap_or(STEP_EVENTS);
+            self.passing[tail].cuts.clear();
+            self.fetch(tail, events)?;
+        }
+        let no_rows = vec![&[][..]; layout.columns];
+        self.run(&no_rows, self.reservoir.next_seq(), &mut []);
+        Ok(())
+    }
+
+    /// Brings the next `events` of a tail together.
+    fn fetch(&mut self, tail: usize, events: usize) -> Result<(), ScoreError> {
+        let passing = &mut self.passing[tail];
+        passing.first_seq = self.tails[tail];
+        let range = passing.first_seq..passing.first_seq + events as u64;
+        for &column in &self.layout.tails[tail].columns {
+            passing.columns[column].clear();
+            self.reservoir.gather(column, range.clone(), &mut passing.columns[column])?;
+        }
+        self.tails[tail] = range.end;
+        Ok(())
+    }
+
+    /// Takes the events that were fetched, and rows of which each is read, through all accumulators.
+    fn run(&mut self, rows: &[&[i64]], first_seq: u64, outputs: &mut [Column]) {
+        let layout = Arc::clone(&self.layout);
+        let each: Vec<usize> = (1..=rows[TIME].len()).collect();
+        let expired: Vec<_> =
+            (0..layout.silences.len()).map(|silence| self.silence(silence, rows, first_seq)).collect();
+        let mut read = Vec::new();
+        for (index, placed) in layout.placed.iter().enumerate() {
+            let keys = rows[KEYS + placed.key];
+            let arriving = Feed {
+                first_seq,
+                keys,
+                conditions: rows[CONDITIONS],
+                values: placed.column.map_or(&[][..], |c| rows[c]),
+                cuts: &each,
+            };
+            let passing = |tail: usize| {
+                let passing = &self.passing[tail];
+                Feed {
+                    first_seq: passing.first_seq,
+                    keys: &passing.columns[KEYS + placed.key],
+                    conditions: &passing.columns[CONDITIONS],
+                    values: placed.column.map_or(&[][..], |c| &passing.columns[c]),
+                    cuts: &passing.cuts,
                 }
-                self.pass(tail, seq);
-                self.tails[next] = seq + 1;
-            }
-        }
-    }
-
-    fn pass(&mut self, tail: &Tail, seq: u64) {
-        let event = self.reservoir.get(seq);
-        if tail.enters {
-            enter_all(&mut self.keyed, &tail.steps, seq, event);
-            return;
-        }
-        for key in &tail.steps {
-            self.keyed[key.key].leave(event.ids[key.key], &key.steps, seq, event);
-        }
-        for &dictionary in &tail.releases {
-            self.dictionaries[dictionary].release(event.ids[dictionary]);
-        }
-    }
-
-    fn read(&self, read: Read, ids: &[u32], column: &mut Column) {
-        let place = |accumulator: usize| {
-            let place = self.layout.places[accumulator];
-            (&self.keyed[place.key], ids[place.key], place.op)
-        };
-        let count = |accumulator| {
-            let (keyed, key, op) = place(accumulator);
-            keyed.count(key, op)
-        };
-        let sum = |accumulator| {
-            let (keyed, key, op) = place(accumulator);
-            keyed.sum(key, op)
-        };
-        match (read, column) {
-            (Read::Count(of), Column::Int(list)) => list.push(Some(saturate(i128::from(count(of))))),
-            (Read::Sum { sum: of, count: n }, Column::Int(list)) => {
-                list.push((count(n) > 0).then(|| saturate(sum(of))));
-            }
-            (Read::Average { sum: of, count: n }, Column::Float(list)) => {
-                let n = count(n);
-                #[allow(clippy::cast_precision_loss)] // an average is a float, as in SQL
-                list.push((n > 0).then(|| sum(of) as f64 / n as f64));
-            }
-            (Read::Extreme { of, .. }, column) => {
-                let (keyed, key, op) = place(of);
-                let value = keyed.extreme(key, op);
-                match column {
-                    Column::Int(list) => list.push(value),
-                    Column::Float(list) => list.push(value.map(ordered_to_float)),
+            };
+            let enter = placed.enter.map_or(arriving, passing);
+            let delayed = placed.enter.is_some();
+            let state = &mut self.words[placed.key];
+            read.clear();
+            match placed.leave {
+                Leave::Tail(tail) => {
+                    let leave = passing(tail);
+                    with_accumulator!(&mut self.kinds[index], accumulator => {
+                        drive(accumulator, state, placed.place, (&enter, &leave, delayed), keys, &mut read);
+                    }, ring => unreachable!("rows are kept by history"));
+                }
+                Leave::Silence(silence) => {
+                    let feeds = (&enter, expired[silence].as_slice());
+                    with_accumulator!(&mut self.kinds[index], accumulator => {
+                        drive_history(accumulator, state, placed.place, feeds, keys, &mut read);
+                    }, ring => drive_history(&mut Ring, state, placed.place, feeds, keys, &mut read));
                 }
             }
-            (Read::Count(_) | Read::Sum { .. } | Read::Average { .. }, _) => {
-                unreachable!("Column::new makes the column that fits the read")
+            for (output, column) in self.plan.outputs.iter().zip(outputs.iter_mut()) {
+                if output.read.of == index {
+                    column.extend(output, &read, keys.len());
+                }
+            }
+        }
+        for (tail, spec) in layout.tails.iter().enumerate() {
+            for &dictionary in &spec.releases {
+                let passing = &self.passing[tail];
+                for (&id, seq) in passing.columns[KEYS + dictionary].iter().zip(passing.first_seq..) {
+                    self.dictionaries[dictionary].release(key(id), seq);
+                }
             }
         }
     }
 
+    /// The keys that a silence ends, each with the row before which it does.
+    fn silence(&mut self, index: usize, rows: &[&[i64]], first_seq: u64) -> Vec<(usize, u32)> {
+        let silence = self.layout.silences[index];
+        let passing = &self.passing[silence.tail];
+        let state = &mut self.words[silence.key];
+        let mut expired = Vec::new();
+        let leaving = &passing.columns[KEYS + silence.key];
+        let mut left = 0;
+        let mut leave = |state: &mut Chunked<u64>, end: usize, row: usize| {
+            while left < end {
+                let newest = &mut state.row_mut(key(leaving[left]) as usize)[silence.at];
+                if *newest == passing.first_seq + left as u64 + 1 {
+                    *newest = 0;
+                    expired.push((row, key(leaving[left])));
+                }
+                left += 1;
+            }
+        };
+        for ((row, &id), seq) in rows[KEYS + silence.key].iter().enumerate().zip(first_seq..) {
+            leave(state, passing.cuts[row], row);
+            state.row_mut(key(id) as usize)[silence.at] = seq + 1;
+        }
+        leave(state, leaving.len(), rows[TIME].len());
+        expired
+    }
+
+    /// Forgets segments that all tails have passed, after saving what only they say.
+    fn retire(&mut self) -> Result<(), ScoreError> {
+        let oldest = self.tails.iter().copied().min().unwrap_or(self.reservoir.next_seq());
+        while let Some(number) = self.reservoir.passed_segment(oldest) {
+            let (since, home) = (self.reservoir.next_seq(), self.reservoir.open_segment());
+            let mut carried = BTreeSet::new();
+            let id = self.reservoir.id(number);
+            let segment = self.reservoir.segment(number)?;
+            let damaged = |source| ScoreError::Segment { id, source };
+            for (record, _) in segment.keys().map_err(damaged)? {
+                if self.dictionaries[record.dictionary].value_at(record.id, number).is_some() {
+                    carried.insert((record.dictionary, record.id));
+                }
+            }
+            for dictionary in 0..self.dictionaries.len() {
+                if self.layout.history_at[dictionary] < self.layout.words[dictionary] {
+                    for &id in segment.column(KEYS + dictionary).map_err(damaged)? {
+                        if self.dictionaries[dictionary].is_live(key(id)) {
+                            carried.insert((dictionary, key(id)));
+                        }
+                    }
+                }
+            }
+            for (dictionary, id) in carried {
+                self.dictionaries[dictionary].rehome(id, home);
+                let history = self.history(dictionary, id).to_vec();
+                let history = if history.iter().all(|&word| word == 0) { Vec::new() } else { history };
+                self.records.push_back(KeyRecord { dictionary, id, since, history });
+            }
+            self.reservoir.forget_first();
+        }
+        Ok(())
+    }
+
+    fn history(&self, dictionary: usize, id: u32) -> &[u64] {
+        let from = self.layout.history_at[dictionary];
+        if from == self.layout.words[dictionary] {
+            return &[];
+        }
+        &self.words[dictionary].row(id as usize)[from..]
+    }
+
+    /// Writes what is not in sealed segments, and which of those it goes on from.
     pub(crate) fn write(&self, out: &mut Writer) {
-        for dictionary in &self.dictionaries {
-            dictionary.write(out);
-        }
-        self.reservoir.write(out);
+        let sealed = self.reservoir.sealed();
+        out.u64(sealed.start);
+        out.u64s(&self.reservoir.checksums());
         out.u64s(&self.tails);
+        let mut open = Writer::default();
+        self.reservoir.write_open(&mut open, |out| {
+            write_keys(out, live_records(&self.records, &self.dictionaries));
+        });
+        out.bytes(open.as_bytes());
     }
 
-    /// Restores what [`Self::write`] wrote under an equal plan. Accumulators are not stored: they
-    /// are what the events between two tails add up to.
-    pub(crate) fn restore(plan: Arc<WindowPlan>, input: &mut Reader<'_>) -> Result<Self, SnapshotError> {
-        let mut state = Self::new(plan);
-        for dictionary in &mut state.dictionaries {
-            *dictionary = Dictionary::read(input)?;
-        }
-        let (ids, values) = (state.plan.dictionaries.len(), state.plan.values.len());
-        state.reservoir = Reservoir::read(ids, values, input)?;
-        state.tails = input.u64s()?;
+    /// Restores what [`Self::write`] wrote under an equal plan. Accumulators are not stored: they are
+    /// what the events between two tails add up to.
+    pub(crate) fn restore(
+        plan: Arc<WindowPlan>,
+        layer: u32,
+        store: Arc<dyn SegmentStore>,
+        input: &mut Reader<'_>,
+    ) -> Result<Self, SnapshotError> {
+        let layout = Arc::new(Layout::new(&plan));
+        let first = input.u64()?;
+        let checksums = input.u64s()?;
+        let sealed = first..first + checksums.len() as u64;
+        let tails = input.u64s()?;
+        let open: Arc<[u8]> = input.bytes()?.into();
+        let mut open =
+            Segment::open(&mut Reader::part(&open), Arc::clone(&open), sealed.end, layout.columns)?;
+        let reservoir =
+            Reservoir::restore(layer, layout.columns, store, sealed.clone(), &checksums, &mut open)?;
+        let mut state = Self::over(plan, layout, reservoir);
         let bounds = state.reservoir.first_seq()..=state.reservoir.next_seq();
-        if state.tails.len() != state.layout.tails.len() || !state.tails.iter().all(|t| bounds.contains(t)) {
+        if tails.len() != state.tails.len() || !tails.iter().all(|tail| bounds.contains(tail)) {
             return Err(SnapshotError::Damaged("the tails do not fit the reservoir"));
         }
-        for (dictionary, keyed) in state.dictionaries.iter().zip(&mut state.keyed) {
-            keyed.grow(dictionary.capacity());
+        state.tails = tails;
+        let mut records = Vec::new();
+        for number in sealed.clone() {
+            let of_segment = state.reservoir.segment(number).map_err(unreadable)?.keys()?;
+            state.reservoir.keep_unpacked(&[]);
+            records.extend(of_segment.into_iter().map(|record| (number, record)));
         }
-        state.rebuild()?;
+        let newest = open.keys()?;
+        state.records = newest.iter().map(|(record, _)| record.clone()).collect();
+        records.extend(newest.into_iter().map(|record| (sealed.end, record)));
+        state.restore_keys(&records)?;
+        state.restore_ranges().map_err(unreadable)?;
+        state.restore_histories(&records).map_err(unreadable)?;
         Ok(state)
     }
 
-    fn rebuild(&mut self) -> Result<(), SnapshotError> {
+    fn restore_keys(&mut self, records: &[(u64, (KeyRecord, Box<[u8]>))]) -> Result<(), SnapshotError> {
+        for (home, (record, value)) in records {
+            let dictionary = self.dictionaries.get_mut(record.dictionary);
+            let dictionary = dictionary.ok_or(SnapshotError::Damaged("a key of an unknown dictionary"))?;
+            dictionary.place(record.id, value, *home);
+        }
         let layout = Arc::clone(&self.layout);
-        for seq in self.reservoir.first_seq()..self.reservoir.next_seq() {
-            let event = self.reservoir.get(seq);
-            let live = |(id, d): (&u32, &Dictionary)| (*id as usize) < d.capacity();
-            if !event.ids.iter().zip(&self.dictionaries).all(live) {
-                return Err(SnapshotError::Damaged("an event has a key that no dictionary holds"));
-            }
-            // An event is in a frame when the tail that lets it in has met it and the one that takes
-            // it out has not. What has left again leaves nothing behind.
-            enter_all(&mut self.keyed, &layout.arrival, seq, event);
-            let mut met = layout.tails.iter().zip(&self.tails).filter(|&(_, &next)| seq < next);
-            for (tail, _) in met.by_ref() {
-                if tail.enters {
-                    enter_all(&mut self.keyed, &tail.steps, seq, event);
-                } else {
-                    for key in &tail.steps {
-                        self.keyed[key.key].leave(event.ids[key.key], &key.steps, seq, event);
+        for (tail, spec) in layout.tails.iter().enumerate() {
+            for &dictionary in &spec.releases {
+                let range = self.tails[tail]..self.reservoir.next_seq();
+                let held = &mut self.dictionaries[dictionary];
+                for part in parts(range) {
+                    let mut ids = Vec::new();
+                    self.reservoir.gather(KEYS + dictionary, part.clone(), &mut ids).map_err(unreadable)?;
+                    if !ids.iter().zip(part).all(|(&id, seq)| held.hold(key(id), seq)) {
+                        return Err(SnapshotError::Damaged("an event has a key that no segment knows"));
                     }
                 }
             }
         }
+        self.dictionaries.iter_mut().for_each(Dictionary::index);
+        self.make_room();
         Ok(())
+    }
+
+    /// Lets the events that are between two tails enter the frames between them.
+    fn restore_ranges(&mut self) -> Result<(), ScoreError> {
+        let layout = Arc::clone(&self.layout);
+        for (index, placed) in layout.placed.iter().enumerate() {
+            let Leave::Tail(leave) = placed.leave else { continue };
+            let end = placed.enter.map_or(self.reservoir.next_seq(), |enter| self.tails[enter]);
+            for part in parts(self.tails[leave]..end) {
+                let mut column = |column: usize| {
+                    let mut values = Vec::new();
+                    self.reservoir.gather(column, part.clone(), &mut values).map(|()| values)
+                };
+                let keys = column(KEYS + placed.key)?;
+                let conditions = column(CONDITIONS)?;
+                let values = placed.column.map(&mut column).transpose()?.unwrap_or_default();
+                let enter = Feed {
+                    first_seq: part.start,
+                    keys: &keys,
+                    conditions: &conditions,
+                    values: &values,
+                    cuts: &[],
+                };
+                let none = Feed { first_seq: 0, keys: &[], conditions: &[], values: &[], cuts: &[] };
+                let state = &mut self.words[placed.key];
+                with_accumulator!(&mut self.kinds[index], accumulator => {
+                    drive(accumulator, state, placed.place, (&enter, &none, false), &[], &mut Vec::new());
+                }, ring => unreachable!("rows are kept by history"));
+            }
+            self.reservoir.keep_unpacked(&self.tails);
+        }
+        Ok(())
+    }
+
+    /// Rebuilds each key's history from its newest record and the events since.
+    fn restore_histories(&mut self, records: &[(u64, (KeyRecord, Box<[u8]>))]) -> Result<(), ScoreError> {
+        let layout = Arc::clone(&self.layout);
+        for dictionary in 0..self.dictionaries.len() {
+            let history_at = layout.history_at[dictionary];
+            if history_at == layout.words[dictionary] {
+                continue;
+            }
+            let mut since = vec![0_u64; self.dictionaries[dictionary].capacity()];
+            for (_, (record, _)) in records.iter().filter(|(_, (r, _))| r.dictionary == dictionary) {
+                since[record.id as usize] = record.since;
+                let words = &mut self.words[dictionary].row_mut(record.id as usize)[history_at..];
+                words.fill(0);
+                if record.history.len() == words.len() {
+                    words.copy_from_slice(&record.history);
+                }
+            }
+            let mut last_us = vec![i64::MIN; since.len()];
+            for part in parts(self.reservoir.first_seq()..self.reservoir.next_seq()) {
+                self.relive(dictionary, part, &since, &mut last_us)?;
+            }
+            self.end_silences(dictionary);
+            self.reservoir.keep_unpacked(&self.tails);
+        }
+        Ok(())
+    }
+
+    /// Takes events of the past into the histories of their keys again.
+    fn relive(
+        &mut self,
+        dictionary: usize,
+        part: Range<u64>,
+        since: &[u64],
+        last_us: &mut [i64],
+    ) -> Result<(), ScoreError> {
+        let layout = Arc::clone(&self.layout);
+        let mut columns: Vec<Vec<i64>> = vec![Vec::new(); layout.columns];
+        for (index, column) in columns.iter_mut().enumerate() {
+            self.reservoir.gather(index, part.clone(), column)?;
+        }
+        for (row, seq) in (part.start..part.end).enumerate() {
+            let id = key(columns[KEYS + dictionary][row]) as usize;
+            let time_us = columns[TIME][row];
+            let Some(&from) = since.get(id) else { continue };
+            for (index, silence) in layout.silences.iter().enumerate().filter(|(_, s)| s.key == dictionary) {
+                let forgotten = time_us.saturating_sub(last_us[id]) > silence.expiry_us;
+                if seq >= from && last_us[id] > i64::MIN && forgotten {
+                    self.forget_history(index, id);
+                }
+                self.words[dictionary].row_mut(id)[silence.at] = seq + 1;
+            }
+            last_us[id] = time_us;
+            if seq < from {
+                continue;
+            }
+            for (index, placed) in layout.placed.iter().enumerate() {
+                if placed.key != dictionary || !matches!(placed.leave, Leave::Silence(_)) {
+                    continue;
+                }
+                let of_row = |column: usize| std::slice::from_ref(&columns[column][row]);
+                let enter = Feed {
+                    first_seq: seq,
+                    keys: of_row(KEYS + dictionary),
+                    conditions: of_row(CONDITIONS),
+                    values: placed.column.map_or(&[][..], of_row),
+                    cuts: &[1],
+                };
+                let (state, rows, mut out) = (&mut self.words[dictionary], enter.keys, Vec::new());
+                with_accumulator!(&mut self.kinds[index], accumulator => {
+                    drive_history(accumulator, state, placed.place, (&enter, &[]), rows, &mut out);
+                }, ring => drive_history(&mut Ring, state, placed.place, (&enter, &[]), rows, &mut out));
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the histories of keys whose newest event the silence's tail has passed.
+    fn end_silences(&mut self, dictionary: usize) {
+        let layout = Arc::clone(&self.layout);
+        for (index, silence) in layout.silences.iter().enumerate().filter(|(_, s)| s.key == dictionary) {
+            for id in 0..self.dictionaries[dictionary].capacity() {
+                let newest = self.words[dictionary].row(id)[silence.at];
+                if newest > 0 && newest - 1 < self.tails[silence.tail] {
+                    self.forget_history(index, id);
+                    self.words[dictionary].row_mut(id)[silence.at] = 0;
+                }
+            }
+        }
+    }
+
+    fn forget_history(&mut self, silence: usize, id: usize) {
+        for placed in self.layout.placed.iter().filter(|p| p.leave == Leave::Silence(silence)) {
+            let place = placed.place;
+            self.words[placed.key].row_mut(id)[place.at..place.at + place.words].fill(0);
+        }
     }
 
     /// Events held for windows that still need them.
     pub(crate) fn live_events(&self) -> u64 {
         self.reservoir.next_seq() - self.reservoir.first_seq()
     }
-}
 
-fn enter_all(keyed: &mut [KeyedState], steps: &[KeySteps], seq: u64, event: EventRef<'_>) {
-    for key in steps {
-        keyed[key.key].enter(event.ids[key.key], &key.steps, seq, event);
+    /// Keys and distinct values in use.
+    pub(crate) fn live_keys(&self) -> usize {
+        self.dictionaries.iter().map(Dictionary::live).sum()
+    }
+
+    /// Bytes of memory that words per key take.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.words.iter().map(Chunked::bytes).sum()
+    }
+
+    /// Bytes of sealed segments in the store.
+    pub(crate) fn sealed_bytes(&self) -> u64 {
+        self.reservoir.sealed_bytes()
+    }
+
+    /// The sealed segments that a checkpoint now would name.
+    pub(crate) fn segments(&self) -> Range<u64> {
+        self.reservoir.sealed()
     }
 }
 
-/// A sum beyond an `i64` stays at its end: amounts are bounded so that nine million of the largest
-/// fit, and a rule that asks for "more than" still holds.
-fn saturate(sum: i128) -> i64 {
-    i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
+/// The records with the values they stand for, without those whose key is gone or lives elsewhere.
+fn live_records<'a>(
+    records: &'a VecDeque<KeyRecord>,
+    dictionaries: &'a [Dictionary],
+) -> impl Iterator<Item = (&'a KeyRecord, &'a [u8])> + Clone {
+    records.iter().filter_map(|record| {
+        let home = record.since / SEGMENT_EVENTS;
+        dictionaries[record.dictionary].value_at(record.id, home).map(|value| (record, value))
+    })
 }
 
-impl BatchInputs {
-    fn event(&self, row: usize, time_us: i64, ids: usize, values: usize) -> EventRef<'_> {
-        EventRef {
-            time_us,
-            conditions: self.conditions[row],
-            ids: &self.ids[row * ids..(row + 1) * ids],
-            values: &self.values[row * values..(row + 1) * values],
-        }
-    }
+/// Writes and removes the records whose home is the segment of `seq`.
+fn write_records(records: &mut VecDeque<KeyRecord>, dictionaries: &[Dictionary], seq: u64, out: &mut Writer) {
+    let home = seq / SEGMENT_EVENTS;
+    let (of_segment, later): (VecDeque<_>, VecDeque<_>) =
+        std::mem::take(records).into_iter().partition(|record| record.since / SEGMENT_EVENTS <= home);
+    write_keys(out, live_records(&of_segment, dictionaries));
+    *records = later;
 }
 
-impl Column {
-    fn new(read: Read, rows: usize) -> Self {
-        match read {
-            Read::Average { .. } | Read::Extreme { value_type: ValueType::Float, .. } => {
-                Self::Float(Vec::with_capacity(rows))
-            }
-            Read::Count(_) | Read::Sum { .. } | Read::Extreme { value_type: ValueType::Int, .. } => {
-                Self::Int(Vec::with_capacity(rows))
-            }
-        }
-    }
+/// A range of events in parts that fit in memory.
+fn parts(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let step = STEP_EVENTS as u64;
+    (range.start..range.end).step_by(STEP_EVENTS).map(move |start| start..range.end.min(start + step))
+}
 
-    fn finish(self, data_type: &datafusion::arrow::datatypes::DataType) -> Result<ArrayRef, ScoreError> {
-        let array: ArrayRef = match self {
-            Self::Int(list) => Arc::new(Int64Array::from(list)),
-            Self::Float(list) => Arc::new(Float64Array::from(list)),
-        };
-        if array.data_type() == data_type {
-            return Ok(array);
-        }
-        cast(&array, data_type).map_err(|source| ScoreError::Evaluate {
-            expression: "a window".to_owned(),
-            source: source.into(),
-        })
+fn unreadable(error: ScoreError) -> SnapshotError {
+    match error {
+        ScoreError::Segment { source, .. } => source,
+        other => SnapshotError::Unreadable(other.to_string()),
     }
 }

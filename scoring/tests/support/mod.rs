@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use events::{Address, Card, CardToken, Customer, Device, Location, MerchantId, Transaction, TransactionId};
-use scoring::{Ruleset, RulesetSource, Scorer, SourceFile, transactions};
+use scoring::{MemoryStore, Ruleset, RulesetSource, Scorer, SegmentStore, SourceFile, transactions};
 
 /// The few things about a transaction that windows look at.
 #[derive(Debug, Clone)]
@@ -79,6 +79,10 @@ fn transaction(i: usize, accepted_at_us: i64, sketch: &Sketch) -> Transaction {
     }
 }
 
+pub fn store() -> Arc<dyn SegmentStore> {
+    MemoryStore::new()
+}
+
 pub fn batch(list: &[Transaction]) -> RecordBatch {
     transactions::batch(&list.iter().collect::<Vec<_>>())
 }
@@ -95,7 +99,8 @@ pub fn ruleset(features: &[(&str, &str)]) -> Ruleset {
 /// Runs a list through a scorer in batches that end at `cuts`, restoring it from its checkpoint at
 /// every cut where `restore` says so.
 pub fn incremental(ruleset: &Ruleset, list: &[Transaction], cuts: &[usize], restore: bool) -> RecordBatch {
-    let mut scorer = Scorer::new(ruleset.clone());
+    let store = store();
+    let mut scorer = Scorer::new(ruleset.clone(), &store);
     let mut batches = Vec::new();
     let mut from = 0;
     for to in cuts.iter().copied().chain([list.len()]) {
@@ -105,21 +110,27 @@ pub fn incremental(ruleset: &Ruleset, list: &[Transaction], cuts: &[usize], rest
         batches.push(scorer.features(&batch(&list[from..to])).unwrap());
         from = to;
         if restore {
-            scorer = Scorer::restore(ruleset.clone(), &scorer.checkpoint()).unwrap();
+            scorer = Scorer::restore(ruleset.clone(), &store, &scorer.checkpoint().bytes).unwrap();
         }
     }
     concat_batches(&batches[0].schema(), &batches).unwrap()
 }
 
-/// What batch DataFusion makes of feature SQL over rows that have their window times already.
+/// What batch DataFusion makes of feature SQL over rows that have their window times, and the features
+/// of earlier files, already.
 pub async fn oracle(sql: &str, rows: &RecordBatch) -> RecordBatch {
-    let width = transactions::schema().fields().len();
-    let relation = rows.project(&(0..width).collect::<Vec<_>>()).unwrap();
+    // The outermost SELECT is the last one, or the only one.
+    let at =
+        if sql.contains("FROM base") { sql.rfind("SELECT").unwrap() } else { sql.find("SELECT").unwrap() };
+    query(&format!("{}SELECT event_time,{}", &sql[..at], &sql[at + "SELECT".len()..]), rows).await
+}
+
+/// What DataFusion answers over rows as the relation, in order of the answer's first column.
+pub async fn query(sql: &str, rows: &RecordBatch) -> RecordBatch {
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-    let table = MemTable::try_new(transactions::schema(), vec![vec![relation]]).unwrap();
+    let table = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]]).unwrap();
     context.register_table(transactions::RELATION, Arc::new(table)).unwrap();
-    let sql = sql.replacen("SELECT", "SELECT event_time,", 1);
-    let batches = context.sql(&sql).await.unwrap().collect().await.unwrap();
+    let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
     let all = concat_batches(&batches[0].schema(), &batches).unwrap();
     let order = sort_to_indices(all.column(0), None, None).unwrap();
     take_record_batch(&all, &order).unwrap()

@@ -1,0 +1,596 @@
+//! What a window keeps of the events in its frame: words per key, and side tables for what does not
+//! fit in words.
+//!
+//! Each kind says what an event does when it enters and when it leaves, and what is read. One loop
+//! drives them all, over a whole batch of rows at a time and one accumulator at a time: no dispatch per
+//! event, and the rows of a batch stay in the cache from one accumulator of a key to the next.
+
+use std::hash::BuildHasher as _;
+
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
+
+use super::chunked::Chunked;
+use super::wide;
+
+/// One event as an accumulator sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Item {
+    pub(super) seq: u64,
+    pub(super) key: u32,
+    /// The argument, or its number for a distinct count; 0 where there is none.
+    pub(super) value: i64,
+    /// Whether the argument is not null, for those that keep nulls.
+    pub(super) valid: bool,
+}
+
+/// One kind of accumulator. `words` are its own of one key, zeroes for a key without events.
+pub(super) trait Accumulate {
+    /// Words per key.
+    const WORDS: usize;
+    /// Words that [`Self::read`] appends.
+    const READ: usize;
+    fn enter(&mut self, words: &mut [u64], item: Item);
+    /// Takes the oldest event out.
+    fn leave(&mut self, words: &mut [u64], item: Item);
+    fn read(&self, words: &[u64], out: &mut Vec<u64>) {
+        out.extend_from_slice(&words[..Self::READ]);
+    }
+}
+
+/// How many: `[n]`.
+#[derive(Debug, Default)]
+pub(super) struct Count;
+
+impl Accumulate for Count {
+    const WORDS: usize = 1;
+    const READ: usize = 1;
+
+    #[inline]
+    fn enter(&mut self, words: &mut [u64], _: Item) {
+        words[0] += 1;
+    }
+
+    #[inline]
+    fn leave(&mut self, words: &mut [u64], _: Item) {
+        words[0] -= 1;
+    }
+}
+
+/// The sum of integers: `[n, low, high]`.
+#[derive(Debug, Default)]
+pub(super) struct IntSum;
+
+#[inline]
+fn add_int(words: &mut [u64], amount: i128) {
+    let sum = int_sum(words).wrapping_add(amount);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the two halves
+    {
+        words[0] = sum as u64;
+        words[1] = (sum >> 64) as u64;
+    }
+}
+
+/// The sum in two words.
+pub(super) fn int_sum(words: &[u64]) -> i128 {
+    (i128::from(words[1].cast_signed()) << 64) | i128::from(words[0])
+}
+
+impl Accumulate for IntSum {
+    const WORDS: usize = 3;
+    const READ: usize = 3;
+
+    #[inline]
+    fn enter(&mut self, words: &mut [u64], item: Item) {
+        words[0] += 1;
+        add_int(&mut words[1..3], i128::from(item.value));
+    }
+
+    #[inline]
+    fn leave(&mut self, words: &mut [u64], item: Item) {
+        words[0] -= 1;
+        add_int(&mut words[1..3], -i128::from(item.value));
+    }
+}
+
+/// The sum of integers and of their squares: `[n, sum (2), squares (4)]`.
+#[derive(Debug, Default)]
+pub(super) struct IntSquares;
+
+impl Accumulate for IntSquares {
+    const WORDS: usize = 7;
+    const READ: usize = 7;
+
+    #[inline]
+    fn enter(&mut self, words: &mut [u64], item: Item) {
+        IntSum.enter(words, item);
+        wide::add(&mut words[3..7], wide::square_of_int(item.value));
+    }
+
+    #[inline]
+    fn leave(&mut self, words: &mut [u64], item: Item) {
+        IntSum.leave(words, item);
+        wide::add(&mut words[3..7], wide::negated(wide::square_of_int(item.value)));
+    }
+}
+
+/// The sum of floats, and of their squares when asked: `[n, sum (4), squares (4)]`.
+#[derive(Debug, Default)]
+pub(super) struct FloatSum<const SQUARES: bool>;
+
+impl<const SQUARES: bool> Accumulate for FloatSum<SQUARES> {
+    const WORDS: usize = if SQUARES { 9 } else { 5 };
+    const READ: usize = Self::WORDS;
+
+    fn enter(&mut self, words: &mut [u64], item: Item) {
+        let value = super::values::ordered_to_float(item.value);
+        words[0] += 1;
+        wide::add(&mut words[1..5], wide::of_float(value));
+        if SQUARES {
+            wide::add(&mut words[5..9], wide::square_of_float(value));
+        }
+    }
+
+    fn leave(&mut self, words: &mut [u64], item: Item) {
+        let value = super::values::ordered_to_float(item.value);
+        words[0] -= 1;
+        wide::add(&mut words[1..5], wide::negated(wide::of_float(value)));
+        if SQUARES {
+            wide::add(&mut words[5..9], wide::negated(wide::square_of_float(value)));
+        }
+    }
+}
+
+/// Doubly linked lists in one arena, one list per key: `[first | last << 32]`, places counted from 1.
+#[derive(Debug)]
+struct Lists {
+    nodes: Chunked<Node>,
+    used: u32,
+    free: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Node {
+    seq: u64,
+    value: i64,
+    valid: bool,
+    before: u32,
+    after: u32,
+}
+
+impl Lists {
+    const fn new() -> Self {
+        Self { nodes: Chunked::new(1), used: 0, free: 0 }
+    }
+
+    fn node(&self, place: u32) -> &Node {
+        &self.nodes.row(place as usize)[0]
+    }
+
+    fn node_mut(&mut self, place: u32) -> &mut Node {
+        &mut self.nodes.row_mut(place as usize)[0]
+    }
+
+    fn first(word: u64) -> u32 {
+        (word & 0xffff_ffff) as u32
+    }
+
+    fn last(word: u64) -> u32 {
+        (word >> 32) as u32
+    }
+
+    fn push_last(&mut self, word: &mut u64, item: Item) {
+        let place = if self.free > 0 {
+            let place = self.free;
+            self.free = self.node(place).after;
+            place
+        } else {
+            self.used = self.used.checked_add(1).expect("fewer than 2^32 values fit in memory");
+            self.nodes.grow(self.used as usize + 1);
+            self.used
+        };
+        let last = Self::last(*word);
+        *self.node_mut(place) =
+            Node { seq: item.seq, value: item.value, valid: item.valid, before: last, after: 0 };
+        if last > 0 {
+            self.node_mut(last).after = place;
+            *word = u64::from(place) << 32 | u64::from(Self::first(*word));
+        } else {
+            *word = u64::from(place) << 32 | u64::from(place);
+        }
+    }
+
+    fn pop_last(&mut self, word: &mut u64) {
+        let place = Self::last(*word);
+        let before = self.node(place).before;
+        if before > 0 {
+            self.node_mut(before).after = 0;
+            *word = u64::from(before) << 32 | u64::from(Self::first(*word));
+        } else {
+            *word = 0;
+        }
+        self.give_back(place);
+    }
+
+    fn pop_first(&mut self, word: &mut u64) {
+        let place = Self::first(*word);
+        let after = self.node(place).after;
+        if after > 0 {
+            self.node_mut(after).before = 0;
+            *word = u64::from(Self::last(*word)) << 32 | u64::from(after);
+        } else {
+            *word = 0;
+        }
+        self.give_back(place);
+    }
+
+    fn give_back(&mut self, place: u32) {
+        let free = self.free;
+        self.node_mut(place).after = free;
+        self.free = place;
+    }
+
+    fn read_first(&self, word: u64, out: &mut Vec<u64>) {
+        if word == 0 {
+            out.extend([0, 0]);
+        } else {
+            let node = self.node(Self::first(word));
+            out.extend([u64::from(node.valid), node.value.cast_unsigned()]);
+        }
+    }
+}
+
+/// The smallest (`MIN`) or the largest value: a monotone list, so that the front is always it.
+/// Read as `[valid, value]`.
+#[derive(Debug)]
+pub(super) struct Extreme<const MIN: bool>(Lists);
+
+impl<const MIN: bool> Extreme<MIN> {
+    pub(super) const fn new() -> Self {
+        Self(Lists::new())
+    }
+}
+
+impl<const MIN: bool> Accumulate for Extreme<MIN> {
+    const WORDS: usize = 1;
+    const READ: usize = 2;
+
+    fn enter(&mut self, words: &mut [u64], item: Item) {
+        while words[0] != 0 {
+            let last = self.0.node(Lists::last(words[0])).value;
+            // A newer value as good stays longer.
+            if if MIN { last < item.value } else { last > item.value } {
+                break;
+            }
+            self.0.pop_last(&mut words[0]);
+        }
+        self.0.push_last(&mut words[0], Item { valid: true, ..item });
+    }
+
+    fn leave(&mut self, words: &mut [u64], item: Item) {
+        if words[0] != 0 && self.0.node(Lists::first(words[0])).seq == item.seq {
+            self.0.pop_first(&mut words[0]);
+        }
+    }
+
+    fn read(&self, words: &[u64], out: &mut Vec<u64>) {
+        self.0.read_first(words[0], out);
+    }
+}
+
+/// The oldest value: all of them in order. Read as `[valid, value]`.
+#[derive(Debug)]
+pub(super) struct First(Lists);
+
+impl First {
+    pub(super) const fn new() -> Self {
+        Self(Lists::new())
+    }
+}
+
+impl Accumulate for First {
+    const WORDS: usize = 1;
+    const READ: usize = 2;
+
+    fn enter(&mut self, words: &mut [u64], item: Item) {
+        self.0.push_last(&mut words[0], item);
+    }
+
+    fn leave(&mut self, words: &mut [u64], _: Item) {
+        self.0.pop_first(&mut words[0]);
+    }
+
+    fn read(&self, words: &[u64], out: &mut Vec<u64>) {
+        self.0.read_first(words[0], out);
+    }
+}
+
+/// The newest value: `[n, valid, value]`, read as `[valid, value]`.
+#[derive(Debug, Default)]
+pub(super) struct Last;
+
+impl Accumulate for Last {
+    const WORDS: usize = 3;
+    const READ: usize = 2;
+
+    fn enter(&mut self, words: &mut [u64], item: Item) {
+        words[0] += 1;
+        words[1] = u64::from(item.valid);
+        words[2] = item.value.cast_unsigned();
+    }
+
+    fn leave(&mut self, words: &mut [u64], _: Item) {
+        words[0] -= 1;
+        if words[0] == 0 {
+            words[1..].fill(0);
+        }
+    }
+
+    fn read(&self, words: &[u64], out: &mut Vec<u64>) {
+        out.extend_from_slice(&words[1..]);
+    }
+}
+
+/// How many different values: `[n]`, and how often each (key, value) pair occurs.
+#[derive(Debug)]
+pub(super) struct Distinct {
+    shards: Vec<HashTable<(u64, u32)>>,
+}
+
+/// Tables the pairs are spread over, so that the growth of one stalls nobody for long.
+const SHARD_BITS: u32 = 6;
+
+impl Distinct {
+    pub(super) fn new() -> Self {
+        Self { shards: (0..1 << SHARD_BITS).map(|_| HashTable::new()).collect() }
+    }
+
+    fn place(&mut self, item: Item) -> (u64, u64, &mut HashTable<(u64, u32)>) {
+        let pair = u64::from(item.key) << 32 | (item.value.cast_unsigned() & 0xffff_ffff);
+        let hash = FxBuildHasher.hash_one(pair);
+        (pair, hash, &mut self.shards[(hash >> 40) as usize & ((1 << SHARD_BITS) - 1)])
+    }
+}
+
+impl Accumulate for Distinct {
+    const WORDS: usize = 1;
+    const READ: usize = 1;
+
+    fn enter(&mut self, words: &mut [u64], item: Item) {
+        let (pair, hash, shard) = self.place(item);
+        if let Some((_, count)) = shard.find_mut(hash, |entry| entry.0 == pair) {
+            *count += 1;
+        } else {
+            shard.insert_unique(hash, (pair, 1), |entry| FxBuildHasher.hash_one(entry.0));
+            words[0] += 1;
+        }
+    }
+
+    fn leave(&mut self, words: &mut [u64], item: Item) {
+        let (pair, hash, shard) = self.place(item);
+        if let Ok(mut entry) = shard.find_entry(hash, |entry| entry.0 == pair) {
+            entry.get_mut().1 -= 1;
+            if entry.get().1 == 0 {
+                entry.remove();
+                words[0] -= 1;
+            }
+        }
+    }
+}
+
+/// The smallest or largest value ever: `[valid, value]`.
+#[derive(Debug, Default)]
+pub(super) struct ExtremeEver<const MIN: bool>;
+
+impl<const MIN: bool> Accumulate for ExtremeEver<MIN> {
+    const WORDS: usize = 2;
+    const READ: usize = 2;
+
+    fn enter(&mut self, words: &mut [u64], item: Item) {
+        let better =
+            if MIN { item.value < words[1].cast_signed() } else { item.value > words[1].cast_signed() };
+        if words[0] == 0 || better {
+            words[0] = 1;
+            words[1] = item.value.cast_unsigned();
+        }
+    }
+
+    fn leave(&mut self, _: &mut [u64], _: Item) {
+        unreachable!("nothing leaves a frame without a beginning")
+    }
+}
+
+/// The first value ever: `[n, valid, value]`, read as `[valid, value]`.
+#[derive(Debug, Default)]
+pub(super) struct FirstEver;
+
+impl Accumulate for FirstEver {
+    const WORDS: usize = 3;
+    const READ: usize = 2;
+
+    fn enter(&mut self, words: &mut [u64], item: Item) {
+        if words[0] == 0 {
+            words[1] = u64::from(item.valid);
+            words[2] = item.value.cast_unsigned();
+        }
+        words[0] += 1;
+    }
+
+    fn leave(&mut self, _: &mut [u64], _: Item) {
+        unreachable!("nothing leaves a frame without a beginning")
+    }
+
+    fn read(&self, words: &[u64], out: &mut Vec<u64>) {
+        out.extend_from_slice(&words[1..]);
+    }
+}
+
+/// The most rows a `ROWS` frame or a `lag` may reach back.
+pub(crate) const MAX_RING_ROWS: usize = 64;
+
+/// The last rows: `[rows seen, valid bits, values…]`. Read newest first as
+/// `[rows, valid bits, values…]`, the first bit and value being the newest row's.
+#[derive(Debug, Default)]
+pub(super) struct Ring;
+
+/// Words per key of a ring of `rows` rows.
+pub(super) const fn ring_words(rows: usize) -> usize {
+    2 + rows
+}
+
+/// What is kept of all events of a key: nothing leaves.
+pub(super) trait History {
+    fn add(&mut self, words: &mut [u64], item: Item);
+    fn show(&self, words: &[u64], out: &mut Vec<u64>);
+}
+
+impl<A: Accumulate> History for A {
+    fn add(&mut self, words: &mut [u64], item: Item) {
+        self.enter(words, item);
+    }
+
+    fn show(&self, words: &[u64], out: &mut Vec<u64>) {
+        self.read(words, out);
+    }
+}
+
+impl History for Ring {
+    fn add(&mut self, words: &mut [u64], item: Item) {
+        let rows = words.len() - 2;
+        let slot = usize::try_from(words[0] % rows as u64).expect("a ring is short");
+        words[0] += 1;
+        words[1] = words[1] & !(1 << slot) | u64::from(item.valid) << slot;
+        words[2 + slot] = item.value.cast_unsigned();
+    }
+
+    fn show(&self, words: &[u64], out: &mut Vec<u64>) {
+        let rows = words.len() - 2;
+        let held = usize::try_from(words[0].min(rows as u64)).expect("a ring is short");
+        let start = out.len();
+        out.extend([held as u64, 0]);
+        for back in 0..rows {
+            if back >= held {
+                out.push(0);
+                continue;
+            }
+            let slot = usize::try_from((words[0] - 1 - back as u64) % rows as u64).expect("a ring is short");
+            out[start + 1] |= (words[1] >> slot & 1) << back;
+            out.push(words[2 + slot]);
+        }
+    }
+}
+
+/// Events in order, with what one accumulator needs of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Feed<'a> {
+    pub(super) first_seq: u64,
+    pub(super) keys: &'a [i64],
+    pub(super) conditions: &'a [i64],
+    /// Empty where no argument is needed.
+    pub(super) values: &'a [i64],
+    /// Per row: how many events come before it is read.
+    pub(super) cuts: &'a [usize],
+}
+
+/// Which events count for an accumulator, and where its words are in the row of a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) at: usize,
+    pub(super) words: usize,
+    /// Condition bits that must all be set.
+    pub(super) mask: u64,
+    /// Condition bits that say that the argument is not null.
+    pub(super) valid_mask: u64,
+}
+
+impl Feed<'_> {
+    /// Hands the events from `*next` up to `end` that count to `apply`.
+    #[inline]
+    fn pass(&self, next: &mut usize, end: usize, place: Place, mut apply: impl FnMut(Item)) {
+        while *next < end {
+            let at = *next;
+            *next += 1;
+            let conditions = self.conditions[at].cast_unsigned();
+            if conditions & place.mask != place.mask {
+                continue;
+            }
+            apply(Item {
+                seq: self.first_seq + at as u64,
+                key: key(self.keys[at]),
+                value: self.values.get(at).copied().unwrap_or(0),
+                valid: conditions & place.valid_mask == place.valid_mask,
+            });
+        }
+    }
+}
+
+#[inline]
+pub(super) fn key(column: i64) -> u32 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // numbers are 32 bits wide
+    {
+        column as u32
+    }
+}
+
+/// Runs an accumulator over the rows of a batch: before each row is read, what enters enters and what
+/// leaves leaves. Then what is left of both feeds, of which no row is read.
+pub(super) fn drive<A: Accumulate>(
+    accumulator: &mut A,
+    state: &mut Chunked<u64>,
+    place: Place,
+    (enter, leave, delayed): (&Feed<'_>, &Feed<'_>, bool),
+    rows: &[i64],
+    out: &mut Vec<u64>,
+) {
+    let (mut entered, mut left) = (0, 0);
+    let end = place.at + A::WORDS;
+    let mut step = |state: &mut Chunked<u64>, accumulator: &mut A, enter_end: usize, leave_end: usize| {
+        let mut go_in = |accumulator: &mut A, state: &mut Chunked<u64>| {
+            enter.pass(&mut entered, enter_end, place, |item| {
+                accumulator.enter(&mut state.row_mut(item.key as usize)[place.at..end], item);
+            });
+        };
+        // In a delayed frame an event may enter and leave between two rows.
+        if delayed {
+            go_in(accumulator, state);
+        }
+        leave.pass(&mut left, leave_end, place, |item| {
+            accumulator.leave(&mut state.row_mut(item.key as usize)[place.at..end], item);
+        });
+        if !delayed {
+            go_in(accumulator, state);
+        }
+    };
+    for (row, &id) in rows.iter().enumerate() {
+        step(state, accumulator, enter.cuts[row], leave.cuts[row]);
+        accumulator.read(&state.row(key(id) as usize)[place.at..end], out);
+    }
+    step(state, accumulator, enter.keys.len(), leave.keys.len());
+}
+
+/// As [`drive`], for an accumulator of a key's whole history: nothing leaves, but a key in `expired`,
+/// (row, key) pairs in order, is forgotten before that row.
+pub(super) fn drive_history<H: History>(
+    history: &mut H,
+    state: &mut Chunked<u64>,
+    place: Place,
+    (enter, expired): (&Feed<'_>, &[(usize, u32)]),
+    rows: &[i64],
+    out: &mut Vec<u64>,
+) {
+    let words = place.at..place.at + place.words;
+    let mut expired = expired.iter().peekable();
+    let mut entered = 0;
+    for (row, &id) in rows.iter().enumerate() {
+        while let Some(&(_, gone)) = expired.next_if(|&&(before, _)| before <= row) {
+            state.row_mut(gone as usize)[words.clone()].fill(0);
+        }
+        enter.pass(&mut entered, enter.cuts[row], place, |item| {
+            history.add(&mut state.row_mut(item.key as usize)[words.clone()], item);
+        });
+        history.show(&state.row(key(id) as usize)[words.clone()], out);
+    }
+    for &(_, gone) in expired {
+        state.row_mut(gone as usize)[words.clone()].fill(0);
+    }
+}

@@ -1,0 +1,221 @@
+//! What accumulators hold → the columns of windows.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array};
+use datafusion::arrow::compute::cast;
+
+use super::accumulate::{Accumulate, Count, Distinct, Extreme, FloatSum, IntSquares, IntSum, int_sum};
+use super::spec::{Fold, How, OutputSpec, ValueType};
+use super::values::ordered_to_float;
+use super::wide::{self, FRACTION_BITS, Wide};
+use crate::error::ScoreError;
+
+/// One output column under construction.
+#[derive(Debug)]
+pub(super) enum Column {
+    Count(Vec<i64>),
+    Int(Vec<Option<i64>>),
+    Float(Vec<Option<f64>>),
+}
+
+impl Column {
+    pub(super) fn new(output: &OutputSpec, rows: usize) -> Self {
+        let float = Self::Float(Vec::new());
+        let mut column = match (output.read.how, output.value_type) {
+            (How::Count | How::Rows { fold: Fold::Count, .. }, _) => Self::Count(Vec::new()),
+            (How::Average | How::Variance { .. }, _) => float,
+            (How::Rows { fold: Fold::Average | Fold::Variance { .. }, .. }, _) => float,
+            (How::Sum | How::Value | How::Rows { .. }, ValueType::Float) => float,
+            (How::Sum | How::Value | How::Rows { .. }, ValueType::Int) => Self::Int(Vec::new()),
+        };
+        match &mut column {
+            Self::Count(list) => list.reserve(rows),
+            Self::Int(list) => list.reserve(rows),
+            Self::Float(list) => list.reserve(rows),
+        }
+        column
+    }
+
+    /// Appends what was read of an accumulator for `rows` rows.
+    pub(super) fn extend(&mut self, output: &OutputSpec, read: &[u64], rows: usize) {
+        if rows == 0 {
+            return;
+        }
+        let of_rows = read.chunks_exact(read.len() / rows);
+        let float = output.value_type == ValueType::Float;
+        match (self, output.read.how) {
+            (Self::Count(list), How::Count) => list.extend(of_rows.map(|words| words[0].cast_signed())),
+            (Self::Int(list), How::Sum) => {
+                list.extend(of_rows.map(|words| (words[0] > 0).then(|| saturate(int_sum(&words[1..3])))));
+            }
+            (Self::Int(list), How::Value) => {
+                list.extend(of_rows.map(|words| (words[0] > 0).then_some(words[1].cast_signed())));
+            }
+            (Self::Float(list), How::Sum) => {
+                list.extend(of_rows.map(|words| {
+                    (words[0] > 0).then(|| wide::to_double_double(&words[1..5], FRACTION_BITS).0)
+                }))
+            }
+            (Self::Float(list), How::Average) => list.extend(of_rows.map(|words| average(words, float))),
+            (Self::Float(list), How::Variance { sample, root }) => {
+                list.extend(of_rows.map(|words| spread(words, float, sample, root)));
+            }
+            (Self::Float(list), How::Value) => list.extend(
+                of_rows.map(|words| (words[0] > 0).then(|| ordered_to_float(words[1].cast_signed()))),
+            ),
+            (column, How::Rows { newest, oldest, fold }) => {
+                for words in of_rows {
+                    column.push_rows(&Rows { words, newest, oldest, float }, fold);
+                }
+            }
+            (Self::Count(_) | Self::Int(_), _) | (Self::Float(_), How::Count) => {
+                unreachable!("Column::new makes the column that fits")
+            }
+        }
+    }
+
+    fn push_rows(&mut self, rows: &Rows<'_>, fold: Fold) {
+        match self {
+            Self::Count(list) => list.push(i64::try_from(rows.values().count()).unwrap_or(i64::MAX)),
+            Self::Int(list) => list.push(match fold {
+                Fold::Sum => rows.total().map(saturate),
+                Fold::Min => rows.values().min(),
+                Fold::Max => rows.values().max(),
+                other => rows.one(other),
+            }),
+            Self::Float(list) => {
+                let float = |ordered: i64| if rows.float { ordered_to_float(ordered) } else { 0.0 };
+                list.push(match fold {
+                    Fold::Sum => {
+                        rows.moments().map(|words| wide::to_double_double(&words[1..5], FRACTION_BITS).0)
+                    }
+                    Fold::Average => rows.moments().and_then(|words| average(&words, rows.float)),
+                    Fold::Variance { sample, root } => {
+                        rows.moments().and_then(|words| spread(&words, rows.float, sample, root))
+                    }
+                    Fold::Min => rows.values().min().map(float),
+                    Fold::Max => rows.values().max().map(float),
+                    other => rows.one(other).map(float),
+                });
+            }
+        }
+    }
+
+    pub(super) fn finish(self, output: &OutputSpec) -> Result<ArrayRef, ScoreError> {
+        let array: ArrayRef = match self {
+            Self::Count(list) => Arc::new(Int64Array::from(list)),
+            Self::Int(list) => Arc::new(Int64Array::from(list)),
+            Self::Float(list) => Arc::new(Float64Array::from(list)),
+        };
+        if *array.data_type() == output.data_type {
+            return Ok(array);
+        }
+        cast(&array, &output.data_type).map_err(|source| ScoreError::Evaluate {
+            expression: "a window".to_owned(),
+            source: source.into(),
+        })
+    }
+}
+
+/// What is read of a ring: `[rows, valid bits, values…]`, newest first.
+struct Rows<'a> {
+    words: &'a [u64],
+    newest: usize,
+    oldest: usize,
+    float: bool,
+}
+
+impl Rows<'_> {
+    fn held(&self) -> usize {
+        usize::try_from(self.words[0]).expect("a ring is short")
+    }
+
+    fn at(&self, back: usize) -> Option<i64> {
+        (self.words[1] >> back & 1 == 1).then(|| self.words[2 + back].cast_signed())
+    }
+
+    /// The values of the frame's rows, newest first, without nulls.
+    fn values(&self) -> impl Iterator<Item = i64> + '_ {
+        (self.newest..self.held().min(self.oldest + 1)).filter_map(|back| self.at(back))
+    }
+
+    fn one(&self, fold: Fold) -> Option<i64> {
+        let last = self.held().checked_sub(1)?;
+        match fold {
+            Fold::Oldest => (self.newest <= last).then(|| self.at(last.min(self.oldest))).flatten(),
+            Fold::Newest => (self.newest <= last).then(|| self.at(self.newest)).flatten(),
+            Fold::At { or } => {
+                if self.oldest <= last {
+                    self.at(self.oldest)
+                } else {
+                    or
+                }
+            }
+            _ => unreachable!("folds of several rows are made by the caller"),
+        }
+    }
+
+    fn total(&self) -> Option<i128> {
+        self.values().map(i128::from).reduce(|sum, value| sum + value)
+    }
+
+    /// What [`IntSquares`] or [`FloatSum`] would hold of the same values; `None` when there are none.
+    fn moments(&self) -> Option<Vec<u64>> {
+        let item = |value| super::accumulate::Item { seq: 0, key: 0, value, valid: true };
+        let mut words = vec![0; if self.float { FloatSum::<true>::WORDS } else { IntSquares::WORDS }];
+        for value in self.values() {
+            if self.float {
+                FloatSum::<true>.enter(&mut words, item(value));
+            } else {
+                IntSquares.enter(&mut words, item(value));
+            }
+        }
+        (words[0] > 0).then_some(words)
+    }
+}
+
+/// `[n, sum…]` → sum / n.
+fn average(words: &[u64], float: bool) -> Option<f64> {
+    let n = words[0];
+    #[allow(clippy::cast_precision_loss)] // an average is a float, as in SQL
+    (n > 0).then(|| {
+        let sum = if float {
+            wide::to_double_double(&words[1..5], FRACTION_BITS).0
+        } else {
+            int_sum(&words[1..3]) as f64
+        };
+        sum / n as f64
+    })
+}
+
+/// `[n, sum…, squares…]` → the variance or its root.
+fn spread(words: &[u64], float: bool, sample: bool, root: bool) -> Option<f64> {
+    let n = words[0];
+    if n == 0 || (sample && n == 1) {
+        return None;
+    }
+    let (sum, squares) = if float {
+        let double = |words: &[u64]| wide::to_double_double(words, FRACTION_BITS);
+        (double(&words[1..5]), double(&words[5..9]))
+    } else {
+        let sign = if words[2] >> 63 == 1 { u64::MAX } else { 0 };
+        let sum: Wide = [words[1], words[2], sign, sign];
+        (wide::to_double_double(&sum, 0), wide::to_double_double(&words[3..7], 0))
+    };
+    let population = wide::variance(n, sum, squares);
+    #[allow(clippy::cast_precision_loss)] // counts are far below 2^53
+    let variance = if sample { population * (n as f64 / (n - 1) as f64) } else { population };
+    Some(if root { variance.sqrt() } else { variance })
+}
+
+/// A sum beyond an `i64` stays at its end: a rule that asks for "more than" still holds.
+fn saturate(sum: i128) -> i64 {
+    i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
+}
+
+const _: () = {
+    // What is read begins with the same words wherever one accumulator stands in for another.
+    assert!(Count::READ == 1 && IntSum::READ == 3 && IntSquares::READ == 7 && Distinct::READ == 1);
+    assert!(Extreme::<true>::READ == 2);
+};
