@@ -12,11 +12,13 @@
 //! - `output`: decisions → records.
 //! - [`analyzer`]: the loop that ties them together, on a thread of its own.
 //! - [`replay`]: the same scoring over a file.
+//! - [`engine`]: the scoring engine by itself: measured, and checked against batch SQL.
 
 pub mod analyzer;
 mod checkpoint;
 pub mod config;
 mod durable;
+pub mod engine;
 mod intake;
 pub mod metrics;
 mod output;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use fraud_analyzer::engine::Synthetic;
 use gateway::Scope;
 
 use crate::exit::Outcome;
@@ -92,6 +93,12 @@ pub(crate) enum Command {
     /// Send made-up card traffic at a fixed rate and measure the answers
     #[command(after_help = LOADTEST_HELP)]
     Loadtest(LoadtestArgs),
+    /// Check what feature files make of transactions, and explain what they keep
+    #[command(subcommand)]
+    Features(FeaturesCommand),
+    /// Measure parts of the system by themselves
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Create, list and revoke API keys
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -298,6 +305,95 @@ pub(crate) struct LoadtestArgs {
     /// Print the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A file of transactions.
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
+    /// The Parquet or CSV file, one transaction per row, oldest first
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// The YAML file that says which column is what
+    #[arg(long, value_name = "FILE", requires = "input")]
+    pub(crate) mapping: Option<PathBuf>,
+    /// Made-up events in place of a file: how many, of how many cards, over how many days
+    #[arg(long, value_name = "EVENTS,CARDS,DAYS", conflicts_with = "input", value_parser = synthetic)]
+    pub(crate) synthetic: Option<Synthetic>,
+    /// Rows scored at a time; makes no difference to the result
+    #[arg(long, value_name = "ROWS", default_value_t = 8_192, value_parser = rows)]
+    pub(crate) batch_rows: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FeaturesCommand {
+    /// Compare every feature of every row with the same SQL in batch
+    #[command(
+        after_help = "Exit status 1 when a value differs.\n\nExample:\n  paystream features check --input tx.parquet --mapping examples/handbook.yaml --features examples/handbook/features"
+    )]
+    Check {
+        #[command(flatten)]
+        file: FileArgs,
+        /// Feature files in place of the configured ones
+        #[arg(long, value_name = "DIR")]
+        features: Option<PathBuf>,
+        /// Print the result as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what each window of a feature file became: state, frame and bytes per key
+    Explain {
+        /// The feature file, or a directory of them
+        #[arg(value_name = "FILE")]
+        path: PathBuf,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Score events in the engine alone, on one thread: batches in, decisions out
+    #[command(
+        after_help = "Examples:\n  paystream bench engine --input tx.parquet --mapping examples/handbook.yaml --against datafusion\n  paystream bench engine --synthetic 20000000,2000000,60"
+    )]
+    Engine(BenchEngineArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchEngineArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    /// Feature files in place of the configured ones
+    #[arg(long, value_name = "DIR")]
+    pub(crate) features: Option<PathBuf>,
+    /// Rule packs in place of the configured ones
+    #[arg(long, value_name = "DIR")]
+    pub(crate) rules: Option<PathBuf>,
+    /// Threads that score; there is one at present
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
+    pub(crate) threads: u8,
+    /// Let stock DataFusion compute the same features in batch, for comparison
+    #[arg(long, value_name = "ENGINE")]
+    pub(crate) against: Option<Against>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What the engine is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Against {
+    /// The same SQL over all rows at once
+    Datafusion,
+}
+
+fn synthetic(text: &str) -> Result<Synthetic, String> {
+    let expected = || "expected EVENTS,CARDS,DAYS, for example 20000000,2000000,60".to_owned();
+    let [events, cards, days] = text.split(',').collect::<Vec<_>>()[..] else { return Err(expected()) };
+    let number = |text: &str| text.parse::<u64>().ok().filter(|&n| n > 0).ok_or_else(expected);
+    let days = u32::try_from(number(days)?).map_err(|_| expected())?;
+    Ok(Synthetic { events: number(events)?, cards: number(cards)?, days })
 }
 
 /// Whose keys.

@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod config;
 mod data_dir;
+mod engine;
 mod exit;
 mod keys;
 mod loadtest;
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
         Command::Reconcile(args) => reconcile::run(&global, &args),
         Command::Replay(args) => replay::run(&global, &args),
         Command::Loadtest(args) => loadtest::run(&global, &args),
+        Command::Features(command) => engine::features(&global, command),
+        Command::Bench(command) => engine::bench(&global, command),
         Command::Keys(command) => keys::run(&global, command),
         Command::Config(command) => settings::run(&global, &command),
         Command::Alerter(command) => alert_routes::run(&global, &command),

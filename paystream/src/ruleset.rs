@@ -42,6 +42,15 @@ impl ScoringConfig {
     }
 }
 
+/// A feature file, or those of a folder.
+pub(crate) fn feature_files(path: &Path) -> anyhow::Result<Vec<SourceFile>> {
+    if path.is_dir() {
+        return read_dir(path, &["sql"]);
+    }
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(vec![SourceFile { name: path.display().to_string(), text }])
+}
+
 /// The files of a folder with one of the extensions, by name: their order is part of the ruleset's hash.
 fn read_dir(dir: &Path, extensions: &[&str]) -> anyhow::Result<Vec<SourceFile>> {
     let entries = fs::read_dir(dir).with_context(|| format!("reading the folder {}", dir.display()))?;

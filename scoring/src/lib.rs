@@ -13,12 +13,14 @@
 //! - [`ruleset`]: features and rules together, with the hash every decision carries.
 //! - [`store`]: where events of the past are left, for the owner to decide.
 //! - [`scorer`]: a ruleset with its state: batch in, decisions out; checkpoint and restore.
+//! - [`probe`]: where the time goes.
 //! - [`hash`]: the hash that proves two runs decided alike.
 
 mod binary;
 mod error;
 mod features;
 pub mod hash;
+pub mod probe;
 mod rules;
 pub mod ruleset;
 pub mod scorer;
@@ -28,7 +30,9 @@ pub mod transactions;
 mod windows;
 
 pub use error::{LoadError, LoadErrors, ScoreError, SnapshotError};
+pub use features::{KeptState, definition};
 pub use hash::DecisionHash;
+pub use probe::{Probe, Stage};
 pub use ruleset::Ruleset;
 pub use scorer::{Cut, Held, Scored, Scorer};
 pub use source::{RulesetSource, SourceFile};

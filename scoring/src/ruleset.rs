@@ -7,7 +7,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{LoadError, LoadErrors};
-use crate::features::FeaturePlan;
+use crate::features::{FeaturePlan, KeptState};
 use crate::rules::Rules;
 use crate::source::RulesetSource;
 use crate::transactions::{self, RELATION};
@@ -44,6 +44,12 @@ impl Ruleset {
     #[must_use]
     pub fn feature_names(&self) -> Vec<String> {
         self.features.names().map(str::to_owned).collect()
+    }
+
+    /// What is kept for the features' windows.
+    #[must_use]
+    pub fn explain(&self) -> Vec<KeptState> {
+        self.features.explain()
     }
 
     /// The ids of the rules, in the packs' order.

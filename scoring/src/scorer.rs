@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray as _, RecordBatch, TimestampMicrosecondArray};
-use datafusion::arrow::datatypes::TimestampMicrosecondType;
+use datafusion::arrow::array::{AsArray as _, RecordBatch};
 use events::{Decision, Severity, TransactionId};
 use sha2::{Digest as _, Sha256};
 
 use crate::binary::{Reader, Writer};
 use crate::error::{ScoreError, SnapshotError};
+use crate::probe::{Probe, Stage};
 use crate::rules::decide::decide;
 use crate::ruleset::Ruleset;
 use crate::store::{SegmentId, SegmentStore};
-use crate::transactions::{self, EVENT_TIME, TRANSACTION_ID};
+use crate::transactions::{self, TRANSACTION_ID};
 use crate::windows::WindowState;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pays");
@@ -47,6 +47,8 @@ pub struct Held {
     pub state_bytes: u64,
     /// Bytes of sealed segments in the store.
     pub segment_bytes: u64,
+    /// Events in sealed segments.
+    pub sealed_events: u64,
 }
 
 /// Scores transactions in the order they are given.
@@ -83,6 +85,7 @@ impl Scorer {
             keys: sum(|w| w.live_keys() as u64),
             state_bytes: sum(|w| w.state_bytes() as u64),
             segment_bytes: sum(WindowState::sealed_bytes),
+            sealed_events: self.windows.iter().map(WindowState::sealed_events).max().unwrap_or(0),
         }
     }
 
@@ -95,6 +98,18 @@ impl Scorer {
     /// # Errors
     /// [`ScoreError`]; the state must then be restored.
     pub fn score(&mut self, batch: &RecordBatch) -> Result<Vec<Scored>, ScoreError> {
+        self.score_probed(batch, &mut ())
+    }
+
+    /// As [`Self::score`], telling `probe` where the time goes.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub fn score_probed(
+        &mut self,
+        batch: &RecordBatch,
+        probe: &mut dyn Probe,
+    ) -> Result<Vec<Scored>, ScoreError> {
         if batch.num_rows() == 0 {
             return Ok(Vec::new());
         }
@@ -102,9 +117,11 @@ impl Scorer {
             return Err(ScoreError::Batch(format!("its columns are {}", batch.schema())));
         }
         let ids = ids(batch)?;
-        let (batch, times_us) = self.in_window_time(batch)?;
-        let features = self.ruleset.features.run(&batch, &times_us, &mut self.windows)?;
+        let (batch, times_us) = transactions::after(self.last_time_us, batch)?;
+        self.last_time_us = times_us.last().copied().unwrap_or(self.last_time_us);
+        let features = self.ruleset.features.run(&batch, &times_us, &mut self.windows, probe)?;
         let matches = self.ruleset.rules.matches(&features, &ids)?;
+        probe.ended(Stage::Rules);
         let scored =
             matches.into_iter().zip(ids).zip(times_us).map(|((matches, transaction_id), window_time_us)| {
                 let verdict = decide(matches.live, &self.ruleset.rules.thresholds);
@@ -121,7 +138,9 @@ impl Scorer {
                 };
                 Scored { decision, alert: verdict.alert }
             });
-        Ok(scored.collect())
+        let scored = scored.collect();
+        probe.ended(Stage::Decisions);
+        Ok(scored)
     }
 
     /// Takes a batch in as [`Self::score`] does and returns it with its features, without deciding.
@@ -129,28 +148,9 @@ impl Scorer {
     /// # Errors
     /// [`ScoreError`]; the state must then be restored.
     pub fn features(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ScoreError> {
-        let (batch, times_us) = self.in_window_time(batch)?;
-        self.ruleset.features.run(&batch, &times_us, &mut self.windows)
-    }
-
-    fn in_window_time(&mut self, batch: &RecordBatch) -> Result<(RecordBatch, Vec<i64>), ScoreError> {
-        let index = batch.schema().index_of(EVENT_TIME).map_err(|e| ScoreError::Batch(e.to_string()))?;
-        let given = batch.column(index).as_primitive::<TimestampMicrosecondType>();
-        let mut last_us = self.last_time_us;
-        let times_us: Vec<i64> = given
-            .values()
-            .iter()
-            .map(|&us| {
-                last_us = us.max(last_us.saturating_add(1));
-                last_us
-            })
-            .collect();
-        self.last_time_us = last_us;
-        let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-        columns[index] = Arc::new(TimestampMicrosecondArray::from(times_us.clone()));
-        let batch =
-            RecordBatch::try_new(batch.schema(), columns).map_err(|e| ScoreError::Batch(e.to_string()))?;
-        Ok((batch, times_us))
+        let (batch, times_us) = transactions::after(self.last_time_us, batch)?;
+        self.last_time_us = times_us.last().copied().unwrap_or(self.last_time_us);
+        self.ruleset.features.run(&batch, &times_us, &mut self.windows, &mut ())
     }
 
     /// A consistent cut between two batches: bytes that, with the segments they name, are the whole

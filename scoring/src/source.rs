@@ -43,4 +43,11 @@ impl RulesetSource {
             rules: built_in!["rules/default.yaml"],
         }
     }
+
+    /// A ruleset of features alone.
+    #[must_use]
+    pub fn without_rules(features: Vec<SourceFile>) -> Self {
+        let text = "version: 1\nthresholds: {}\nrules: []".to_owned();
+        Self { features, rules: vec![SourceFile { name: "no rules".to_owned(), text }] }
+    }
 }

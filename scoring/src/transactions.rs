@@ -3,11 +3,14 @@
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    ArrayRef, AsArray as _, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use datafusion::arrow::error::ArrowError;
 use events::{TestBehaviour, Transaction};
+
+use crate::error::ScoreError;
 
 /// The relation's name in SQL.
 pub const RELATION: &str = "transactions";
@@ -112,4 +115,29 @@ pub fn schema() -> SchemaRef {
 pub fn batch(transactions: &[&Transaction]) -> RecordBatch {
     let columns = COLUMNS.iter().map(|c| (c.make)(transactions)).collect();
     RecordBatch::try_new(schema(), columns).expect("columns are made by the table that makes the schema")
+}
+
+/// A batch with window time in place of event time: the event time, or one microsecond after the row
+/// before it where the clock stood still or went back.
+///
+/// # Errors
+/// [`ScoreError::Batch`] when the batch is not of the relation.
+pub fn in_window_time(batch: &RecordBatch) -> Result<RecordBatch, ScoreError> {
+    after(i64::MIN, batch).map(|(batch, _)| batch)
+}
+
+/// As [`in_window_time`], for a batch that goes on after `last_us`; and the times by themselves.
+pub(crate) fn after(last_us: i64, batch: &RecordBatch) -> Result<(RecordBatch, Vec<i64>), ScoreError> {
+    let wrong = |e: ArrowError| ScoreError::Batch(e.to_string());
+    let index = batch.schema().index_of(EVENT_TIME).map_err(wrong)?;
+    let given = batch.column(index).as_primitive_opt::<TimestampMicrosecondType>();
+    let given = given.ok_or_else(|| ScoreError::Batch(format!("{EVENT_TIME} is not a time")))?;
+    let rising = given.values().iter().scan(last_us, |last_us, &us| {
+        *last_us = us.max(last_us.saturating_add(1));
+        Some(*last_us)
+    });
+    let times_us: Vec<i64> = rising.collect();
+    let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
+    columns[index] = Arc::new(TimestampMicrosecondArray::from(times_us.clone()));
+    Ok((RecordBatch::try_new(batch.schema(), columns).map_err(wrong)?, times_us))
 }

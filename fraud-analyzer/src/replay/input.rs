@@ -17,28 +17,28 @@ use super::mapping::Mapping;
 const TABLE: &str = "input";
 
 /// An open file.
-pub(super) struct Input {
+pub(crate) struct Input {
     context: SessionContext,
     select: String,
     /// Rows of the file.
-    pub(super) rows: u64,
+    pub(crate) rows: u64,
 }
 
 /// A batch of the file after checks.
-pub(super) struct Checked {
+pub(crate) struct Checked {
     /// The rows that can be transactions, in the relation's form.
-    pub(super) batch: RecordBatch,
+    pub(crate) batch: RecordBatch,
     /// The file's own ids of those rows.
-    pub(super) original_ids: ArrayRef,
+    pub(crate) original_ids: ArrayRef,
     /// How many rows could not be transactions.
-    pub(super) rejected: u64,
+    pub(crate) rejected: u64,
     /// Why the first of them could not, for the report.
-    pub(super) first_reason: Option<String>,
+    pub(crate) first_reason: Option<String>,
 }
 
 impl Input {
     /// Opens a Parquet or CSV file and checks that the mapping fits it.
-    pub(super) async fn open(path: &Path, mapping: &Mapping, batch_rows: usize) -> anyhow::Result<Self> {
+    pub(crate) async fn open(path: &Path, mapping: &Mapping, batch_rows: usize) -> anyhow::Result<Self> {
         let mut config = SessionConfig::new()
             .with_target_partitions(1)
             .with_batch_size(batch_rows)
@@ -62,7 +62,7 @@ impl Input {
     }
 
     /// The rows from `skip` on, in the file's order.
-    pub(super) async fn stream(&self, skip: u64) -> anyhow::Result<SendableRecordBatchStream> {
+    pub(crate) async fn stream(&self, skip: u64) -> anyhow::Result<SendableRecordBatchStream> {
         let sql = format!("{} OFFSET {skip}", self.select);
         let stream = self.context.sql(&sql).await?.execute_stream().await;
         stream.context("reading the input")
@@ -70,7 +70,7 @@ impl Input {
 }
 
 /// Sorts out rows that cannot be transactions, and gives the others ids of the wire form.
-pub(super) fn check(batch: &RecordBatch) -> anyhow::Result<Checked> {
+pub(crate) fn check(batch: &RecordBatch) -> anyhow::Result<Checked> {
     let rows = batch.num_rows();
     let mut keep = vec![true; rows];
     let mut first_reason = None;

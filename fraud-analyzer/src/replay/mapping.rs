@@ -56,7 +56,7 @@ impl Mapping {
     }
 
     /// The SELECT that turns `table` into the relation, every column in place and of its type.
-    pub(super) fn select(&self, table: &str) -> String {
+    pub(crate) fn select(&self, table: &str) -> String {
         let schema = transactions::schema();
         let columns = schema.fields().iter().map(|field| {
             let expression = self

@@ -11,5 +11,6 @@ mod results;
 mod run;
 mod work;
 
+pub(crate) use input::{Input, check};
 pub use mapping::{Mapping, MappingError};
 pub use run::{ReplayConfig, ReplayProgress, ReplayReport, run};

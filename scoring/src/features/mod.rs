@@ -2,10 +2,16 @@
 //!
 //! - [`plan`]: all feature files into one [`plan::FeaturePlan`].
 //! - [`window`]: one window expression into accumulators, or the reason why not.
+//! - [`definition`](fn@definition): the batch query a file stands for.
+//! - [`explain`]: what is kept for each window.
 //! - [`locate`]: where in the text an error is.
 
+mod definition;
+mod explain;
 mod locate;
 pub(crate) mod plan;
 mod window;
 
+pub use definition::definition;
+pub use explain::KeptState;
 pub(crate) use plan::FeaturePlan;

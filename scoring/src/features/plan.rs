@@ -15,11 +15,13 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::prelude::SessionContext;
 
 use super::locate::{self, Places};
 use super::window::{Builder, Options, micros};
 use crate::error::{LoadError, ScoreError};
+use crate::probe::{Probe, Stage};
 use crate::source::SourceFile;
 use crate::transactions::{self, EVENT_TIME, RELATION};
 use crate::windows::WindowState;
@@ -32,7 +34,8 @@ pub(crate) struct FeaturePlan {
     /// The windows of each layer, from the lowest.
     pub(crate) layers: Vec<Arc<WindowPlan>>,
     steps: Vec<Step>,
-    slots: usize,
+    /// Per slot: what it is called.
+    slots: Vec<String>,
     features: Vec<Feature>,
     /// The relation's columns and then every feature.
     pub(crate) schema: SchemaRef,
@@ -66,6 +69,8 @@ enum Compute {
 /// A column under planning.
 #[derive(Debug, Clone)]
 struct Slot {
+    /// What people call it.
+    name: String,
     data_type: DataType,
     nullable: bool,
     /// 0 for what the transaction itself says.
@@ -117,18 +122,19 @@ impl FeaturePlan {
         batch: &RecordBatch,
         times_us: &[i64],
         states: &mut [WindowState],
+        probe: &mut dyn Probe,
     ) -> Result<RecordBatch, ScoreError> {
         let failed = |e: datafusion::arrow::error::ArrowError| ScoreError::Batch(e.to_string());
         let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let mut slots: Vec<Option<ArrayRef>> = batch.columns().iter().cloned().map(Some).collect();
-        slots.resize(self.slots, None);
+        slots.resize(self.slots.len(), None);
         for step in &self.steps {
             let reads = step.reads.iter().map(|&slot| slots[slot].clone().expect("steps are in order"));
             let input = RecordBatch::try_new_with_options(Arc::clone(&step.schema), reads.collect(), &rows)
                 .map_err(failed)?;
             match &step.compute {
                 Compute::Windows { layer, into } => {
-                    let columns = states[*layer].process(&input, times_us)?;
+                    let columns = states[*layer].process(&input, times_us, probe)?;
                     for (&slot, column) in into.iter().zip(columns) {
                         slots[slot] = Some(column);
                     }
@@ -137,12 +143,44 @@ impl FeaturePlan {
                     for (slot, text, expr) in list {
                         slots[*slot] = Some(evaluate(text, &**expr, &input)?);
                     }
+                    probe.ended(Stage::Expressions);
                 }
             }
         }
         let features = self.features.iter().map(|f| slots[f.slot].clone().expect("every slot is computed"));
         let columns = batch.columns().iter().cloned().chain(features).collect();
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &rows).map_err(failed)
+    }
+
+    /// The slots of a layer's window outputs, in the plan's order.
+    pub(super) fn window_slots(&self, of: usize) -> &[usize] {
+        let found = self.steps.iter().find_map(|step| match &step.compute {
+            Compute::Windows { layer, into } if *layer == of => Some(into.as_slice()),
+            _ => None,
+        });
+        found.unwrap_or_default()
+    }
+
+    /// The features that are made of any of `slots`, within their layer.
+    pub(super) fn readers(&self, mut slots: BTreeSet<usize>) -> Vec<String> {
+        for step in &self.steps {
+            if let Compute::Expressions(list) = &step.compute {
+                for (slot, _, expr) in list {
+                    let reads =
+                        collect_columns(expr).into_iter().any(|c| slots.contains(&step.reads[c.index()]));
+                    if reads {
+                        slots.insert(*slot);
+                    }
+                }
+            }
+        }
+        self.features.iter().filter(|f| slots.contains(&f.slot)).map(|f| f.name.clone()).collect()
+    }
+
+    /// What a slot is called.
+    pub(super) fn slot_name(&self, slot: usize) -> Option<&str> {
+        let feature = self.features.iter().find(|f| f.slot == slot).map(|f| f.name.as_str());
+        feature.or_else(|| self.slots.get(slot).map(String::as_str))
     }
 
     /// The names of the features, in column order.
@@ -154,6 +192,7 @@ impl FeaturePlan {
 impl Planner {
     fn new() -> Self {
         let slot = |field: &Arc<Field>| Slot {
+            name: field.name().clone(),
             data_type: field.data_type().clone(),
             nullable: field.is_nullable(),
             layer: 0,
@@ -303,7 +342,8 @@ impl Planner {
                 });
             }
         }
-        Ok(FeaturePlan { layers, steps, slots: self.slots.len(), features: self.features, schema })
+        let slots = self.slots.into_iter().map(|slot| slot.name).collect();
+        Ok(FeaturePlan { layers, steps, slots, features: self.features, schema })
     }
 }
 
@@ -400,6 +440,7 @@ impl Select<'_> {
             return Ok(slot);
         }
         let slot = Slot {
+            name: field.name().clone(),
             data_type: field.data_type().clone(),
             nullable: true,
             layer,
@@ -418,6 +459,7 @@ impl Select<'_> {
         }
         let (layer, depth) = self.planner.level(expr);
         let slot = Slot {
+            name: field.name().clone(),
             data_type: field.data_type().clone(),
             nullable: true,
             layer,
@@ -459,7 +501,7 @@ fn refused_node(plan: &LogicalPlan) -> String {
 }
 
 /// `-- EXPIRE KEYS AFTER INTERVAL '90 days'`, a line of its own.
-fn options(context: &SessionContext, text: &str) -> Result<Options, (usize, String)> {
+pub(super) fn options(context: &SessionContext, text: &str) -> Result<Options, (usize, String)> {
     let mut options = Options::default();
     for (number, line) in text.lines().enumerate() {
         let Some(comment) = line.trim().strip_prefix("--") else { continue };

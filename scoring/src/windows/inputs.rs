@@ -14,6 +14,7 @@ use super::spec::{ConditionSpec, Magnitude, ValueSpec, ValueType, WindowPlan};
 use super::values::float_to_ordered;
 use super::wide::{FLOAT_LIMIT, SQUARE_LIMIT};
 use crate::error::ScoreError;
+use crate::probe::{Probe, Stage};
 
 /// The value of a key without columns: the window over all events.
 const NO_COLUMNS: &[u8] = b"*";
@@ -27,6 +28,7 @@ pub(super) fn prepare(
     first_seq: u64,
     dictionaries: &mut [Dictionary],
     new_keys: &mut impl Extend<KeyRecord>,
+    probe: &mut dyn Probe,
 ) -> Result<Vec<Vec<i64>>, ScoreError> {
     let rows = batch.num_rows();
     let inputs = plan
@@ -42,14 +44,17 @@ pub(super) fn prepare(
         set_bits(condition, 1 << bit, &inputs, &mut bits);
     }
     columns[CONDITIONS] = bits.into_iter().map(u64::cast_signed).collect();
+    probe.ended(Stage::Inputs);
     for (index, dictionary) in dictionaries.iter_mut().enumerate() {
         let keys = plan.dictionaries[index].inputs.iter().map(|&i| KeyColumn::new(&inputs[i]));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         columns.push(number(index, &keys, rows, first_seq, dictionary, new_keys));
     }
+    probe.ended(Stage::Keys);
     for value in &plan.values {
         columns.push(collect(*value, &plan.inputs[value.input].text, &inputs[value.input])?);
     }
+    probe.ended(Stage::Inputs);
     Ok(columns)
 }
 

@@ -154,7 +154,7 @@ impl Layout {
 }
 
 /// Words per key of an accumulator.
-pub(super) fn words_of(plan: &WindowPlan, keep: Keep, history: bool) -> usize {
+pub(crate) fn words_of(plan: &WindowPlan, keep: Keep, history: bool) -> usize {
     match keep {
         Keep::Count => Count::WORDS,
         Keep::Sum { value, squares } => match (plan.value_type(value), squares) {

@@ -18,7 +18,7 @@ mod chunked;
 mod codec;
 mod dictionary;
 pub(crate) mod inputs;
-mod layout;
+pub(crate) mod layout;
 mod read;
 mod reservoir;
 pub(crate) mod spec;

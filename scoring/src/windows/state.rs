@@ -19,6 +19,7 @@ use super::reservoir::{CONDITIONS, KEYS, KeyRecord, Reservoir, SEGMENT_EVENTS, S
 use super::spec::{Keep, ValueType, WindowPlan};
 use crate::binary::{Reader, Writer};
 use crate::error::{ScoreError, SnapshotError};
+use crate::probe::{Probe, Stage};
 use crate::store::SegmentStore;
 
 /// Rows taken through all accumulators at a time: what they touch stays in the cache meanwhile.
@@ -150,6 +151,7 @@ impl WindowState {
         &mut self,
         batch: &RecordBatch,
         times_us: &[i64],
+        probe: &mut dyn Probe,
     ) -> Result<Vec<ArrayRef>, ScoreError> {
         let rows = times_us.len();
         let columns = prepare(
@@ -159,6 +161,7 @@ impl WindowState {
             self.reservoir.next_seq(),
             &mut self.dictionaries,
             &mut self.records,
+            probe,
         )?;
         self.make_room();
         let mut outputs: Vec<Column> = self.plan.outputs.iter().map(|o| Column::new(o, rows)).collect();
@@ -168,13 +171,14 @@ impl WindowState {
             let step: Vec<&[i64]> = columns.iter().map(|column| &column[from..to]).collect();
             let first_seq = self.reservoir.next_seq();
             self.reservoir.append(&step);
-            self.step(&step, first_seq, &mut outputs)?;
+            self.step(&step, first_seq, &mut outputs, probe)?;
             self.reservoir
                 .seal_if_full(|out| write_records(&mut self.records, &self.dictionaries, first_seq, out));
             self.retire()?;
             from = to;
         }
         self.reservoir.keep_unpacked(&self.tails);
+        probe.ended(Stage::Tails);
         outputs.into_iter().zip(&self.plan.outputs).map(|(column, output)| column.finish(output)).collect()
     }
 
@@ -185,7 +189,13 @@ impl WindowState {
     }
 
     /// Moves tails and accumulators on through rows that are in the reservoir, reading each.
-    fn step(&mut self, rows: &[&[i64]], first_seq: u64, outputs: &mut [Column]) -> Result<(), ScoreError> {
+    fn step(
+        &mut self,
+        rows: &[&[i64]],
+        first_seq: u64,
+        outputs: &mut [Column],
+        probe: &mut dyn Probe,
+    ) -> Result<(), ScoreError> {
         let count = rows[TIME].len();
         let mut done = 0;
         while done < count {
@@ -200,7 +210,9 @@ impl WindowState {
                 self.fetch(tail, events)?;
             }
             let part: Vec<&[i64]> = rows.iter().map(|column| &column[done..done + ready]).collect();
+            probe.ended(Stage::Tails);
             self.run(&part, first_seq + done as u64, outputs);
+            probe.ended(Stage::Windows);
             done += ready;
         }
         Ok(())
@@ -615,6 +627,12 @@ impl WindowState {
     /// Bytes of sealed segments in the store.
     pub(crate) fn sealed_bytes(&self) -> u64 {
         self.reservoir.sealed_bytes()
+    }
+
+    /// Events in sealed segments.
+    pub(crate) fn sealed_events(&self) -> u64 {
+        let sealed = self.reservoir.sealed();
+        (sealed.end - sealed.start) * SEGMENT_EVENTS
     }
 
     /// The sealed segments that a checkpoint now would name.

@@ -1,0 +1,182 @@
+//! What an event costs in the engine alone: batches in, decisions out, on one thread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
+use scoring::{DecisionHash, MemoryStore, Probe, Ruleset, RulesetSource, Scorer, SegmentStore, Stage};
+use serde::Serialize;
+
+use super::batch_sql;
+use super::source::EngineInput;
+
+/// Events scored one by one at the end, for the latency of a single one with full state.
+const SINGLE_EVENTS: usize = 20_000;
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct BenchConfig {
+    /// Where transactions come from.
+    pub input: EngineInput,
+    /// Features and rules.
+    pub ruleset: RulesetSource,
+    /// Rows scored at a time.
+    pub batch_rows: usize,
+    /// Whether stock DataFusion computes the same features, for comparison. Needs the whole input in
+    /// memory.
+    pub against_datafusion: bool,
+}
+
+/// What was measured. Reading or making up the input is not part of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BenchReport {
+    /// Events scored in batches.
+    pub events: u64,
+    /// Features of each.
+    pub features: usize,
+    /// Rules asked of each.
+    pub rules: usize,
+    /// Events per second.
+    pub events_per_s: f64,
+    /// Nanoseconds per event.
+    pub ns_per_event: f64,
+    /// Nanoseconds per event, by stage.
+    pub ns_by_stage: BTreeMap<&'static str, f64>,
+    /// Microseconds for a batch of one event at the end, with full state: median and 99th percentile.
+    pub single_p50_us: f64,
+    /// The 99th percentile.
+    pub single_p99_us: f64,
+    /// The most memory the process had resident, in bytes; 0 where the system does not say.
+    pub peak_rss_bytes: u64,
+    /// Keys and distinct values that windows hold at the end.
+    pub live_keys: u64,
+    /// Events that windows hold at the end.
+    pub live_events: u64,
+    /// Bytes of accumulators per key.
+    pub state_bytes_per_key: f64,
+    /// Bytes of sealed segments per event in them.
+    pub segment_bytes_per_event: f64,
+    /// The hash over all decisions.
+    pub decision_hash: String,
+    /// Events per second of stock DataFusion computing the same features in batch, on one thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub datafusion_events_per_s: Option<f64>,
+    /// This engine's rate over DataFusion's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
+}
+
+/// Adds up the time of each stage.
+struct Clock {
+    last: Instant,
+    stages: BTreeMap<Stage, Duration>,
+}
+
+impl Probe for Clock {
+    fn ended(&mut self, stage: Stage) {
+        let now = Instant::now();
+        *self.stages.entry(stage).or_default() += now - self.last;
+        self.last = now;
+    }
+}
+
+/// Measures.
+///
+/// # Errors
+/// When the ruleset or the input is wrong.
+pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
+    let ruleset = Ruleset::load(&config.ruleset).context("loading the ruleset")?;
+    let (features, rules) = (ruleset.feature_names().len(), ruleset.rule_ids().len());
+    let store = MemoryStore::new();
+    let shared: Arc<dyn SegmentStore> = Arc::<MemoryStore>::clone(&store);
+    let mut scorer = Scorer::new(ruleset, &shared);
+    let mut clock = Clock { last: Instant::now(), stages: BTreeMap::new() };
+    let (mut events, mut took) = (0_u64, Duration::ZERO);
+    let mut hash = DecisionHash::default();
+    let mut kept: Vec<RecordBatch> = Vec::new();
+    let mut last: Option<RecordBatch> = None;
+    config
+        .input
+        .each(config.batch_rows, &mut |batch| {
+            // The newest batch is left for the end, to be scored event by event.
+            let Some(batch) = last.replace(batch) else { return Ok(()) };
+            let began = Instant::now();
+            clock.last = began;
+            let scored = scorer.score_probed(&batch, &mut clock).context("scoring")?;
+            took += began.elapsed();
+            events += scored.len() as u64;
+            scored.iter().for_each(|s| hash.add(&s.decision));
+            if config.against_datafusion {
+                kept.push(batch);
+            }
+            Ok(())
+        })
+        .await?;
+    let last = last.context("the input has no rows")?;
+    let mut singles = Vec::new();
+    for row in 0..last.num_rows().min(SINGLE_EVENTS) {
+        let one = last.slice(row, 1);
+        let began = Instant::now();
+        let scored = scorer.score(&one).context("scoring")?;
+        singles.push(began.elapsed());
+        hash.add(&scored[0].decision);
+    }
+    singles.sort_unstable();
+    let held = scorer.held();
+    let peak_rss_bytes = peak_rss_bytes();
+    drop(scorer);
+    #[allow(clippy::cast_precision_loss)] // figures for people
+    let per = |amount: u128, of: u64| amount as f64 / of.max(1) as f64;
+    let rate = |events: u64, took: Duration| {
+        per(u128::from(events) * 1_000_000_000, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
+    };
+    let single = |percent: usize| {
+        let at = (singles.len() * percent / 100).min(singles.len().saturating_sub(1));
+        singles.get(at).map_or(0.0, |d| d.as_secs_f64() * 1e6)
+    };
+    let datafusion_events_per_s = if config.against_datafusion && !kept.is_empty() {
+        Some(rate(events, datafusion(kept, config).await?))
+    } else {
+        None
+    };
+    let events_per_s = rate(events, took);
+    Ok(BenchReport {
+        events,
+        features,
+        rules,
+        events_per_s,
+        ns_per_event: per(took.as_nanos(), events),
+        ns_by_stage: clock.stages.iter().map(|(s, d)| (s.as_str(), per(d.as_nanos(), events))).collect(),
+        single_p50_us: single(50),
+        single_p99_us: single(99),
+        peak_rss_bytes,
+        live_keys: held.keys,
+        live_events: held.events,
+        state_bytes_per_key: per(u128::from(held.state_bytes), held.keys),
+        segment_bytes_per_event: per(u128::from(held.segment_bytes), held.sealed_events),
+        decision_hash: hash.to_string(),
+        datafusion_events_per_s,
+        ratio: datafusion_events_per_s.map(|theirs| events_per_s / theirs),
+    })
+}
+
+/// How long stock DataFusion takes for the same features of the same rows, in window time.
+async fn datafusion(batches: Vec<RecordBatch>, config: &BenchConfig) -> anyhow::Result<Duration> {
+    let schema = batches.first().context("the input has no rows")?.schema();
+    let all = concat_batches(&schema, &batches)?;
+    drop(batches);
+    let in_window_time = scoring::transactions::in_window_time(&all).context("window time")?;
+    drop(all);
+    Ok(batch_sql::features(in_window_time, &config.ruleset.features).await?.1)
+}
+
+/// The high-water mark of resident memory, as Linux counts it.
+fn peak_rss_bytes() -> u64 {
+    const KIB: u64 = 1024;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).map_or(0, |kib| kib * KIB)
+}

@@ -1,0 +1,154 @@
+//! What each window of a feature file became.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::plan::FeaturePlan;
+use crate::windows::layout::words_of;
+use crate::windows::spec::{AccumulatorSpec, ConditionSpec, Frame, Keep, Magnitude, WindowPlan};
+
+const WORD_BYTES: usize = 8;
+/// A node of a list: sequence number, value, neighbours.
+const NODE_BYTES: usize = 32;
+/// A pair of key and value with its count, and the table's own byte, at the usual load.
+const PAIR_BYTES: usize = 28;
+
+/// State that is kept for windows: one accumulator per live key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeptState {
+    /// The layer, from 1: a layer's windows may look at what the layers below made.
+    pub layer: usize,
+    /// The columns or expressions of the key; none for one window over everything.
+    pub partition_by: Vec<String>,
+    /// Which events are in the frame.
+    pub frame: String,
+    /// What is kept of them.
+    pub keeps: String,
+    /// Which of them count, if not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Bytes per live key.
+    pub bytes_per_key: usize,
+    /// Bytes per event in the frame, at the most, beside those per key.
+    pub bytes_per_event: usize,
+    /// The features that read it.
+    pub features: Vec<String>,
+}
+
+impl FeaturePlan {
+    /// All state, by layer.
+    pub(crate) fn explain(&self) -> Vec<KeptState> {
+        let mut kept = Vec::new();
+        for (layer, plan) in (1..).zip(&self.layers) {
+            for (index, accumulator) in plan.accumulators.iter().enumerate() {
+                let reads = |output: usize| plan.outputs[output].read.of == index;
+                let slots =
+                    self.window_slots(layer - 1).iter().enumerate().filter(|&(output, _)| reads(output));
+                let features = self.readers(slots.map(|(_, &slot)| slot).collect());
+                kept.push(self.state(layer, plan, accumulator, features));
+            }
+        }
+        kept
+    }
+
+    fn state(
+        &self,
+        layer: usize,
+        plan: &WindowPlan,
+        accumulator: &AccumulatorSpec,
+        features: Vec<String>,
+    ) -> KeptState {
+        let input = |index: usize| self.readable(&plan.inputs[index].text);
+        let value = |value: usize| input(plan.values[value].input);
+        let (frame, history) = match accumulator.frame {
+            Frame::Range { start_us, end_us: None } => (format!("the last {}", duration(start_us)), false),
+            Frame::Range { start_us, end_us: Some(end_us) } => {
+                (format!("from {} to {} ago", duration(start_us), duration(end_us)), false)
+            }
+            Frame::History { expiry_us } => {
+                (format!("all, until the key is silent for more than {}", duration(expiry_us)), true)
+            }
+        };
+        let (keeps, bytes_per_event) = match accumulator.keep {
+            Keep::Count => ("how many".to_owned(), 0),
+            Keep::Sum { value: of, squares: false } => (format!("count and sum of {}", value(of)), 0),
+            Keep::Sum { value: of, squares: true } => {
+                (format!("count, sum and sum of squares of {}", value(of)), 0)
+            }
+            Keep::Min(of) if history => (format!("the smallest {}", value(of)), 0),
+            Keep::Max(of) if history => (format!("the largest {}", value(of)), 0),
+            Keep::Min(of) => {
+                (format!("the values of {} that may yet be the smallest", value(of)), NODE_BYTES)
+            }
+            Keep::Max(of) => (format!("the values of {} that may yet be the largest", value(of)), NODE_BYTES),
+            Keep::Distinct(dictionary) => {
+                let of: Vec<_> = plan.dictionaries[dictionary].inputs.iter().map(|&i| input(i)).collect();
+                (format!("how often each {} occurs", of.join(", ")), PAIR_BYTES)
+            }
+            Keep::First(of) if history => {
+                (format!("the first {}", of.value.map_or_else(String::new, value)), 0)
+            }
+            Keep::First(of) => {
+                (format!("all values of {}, in order", of.value.map_or_else(String::new, value)), NODE_BYTES)
+            }
+            Keep::Last(of) => (format!("the last {}", of.value.map_or_else(String::new, value)), 0),
+            Keep::Ring { rows, argument } => {
+                (format!("the last {rows} {}", argument.value.map_or_else(|| "rows".to_owned(), value)), 0)
+            }
+        };
+        KeptState {
+            layer,
+            partition_by: plan.dictionaries[accumulator.key].inputs.iter().map(|&i| input(i)).collect(),
+            frame,
+            keeps,
+            filter: accumulator.condition.and_then(|c| self.condition(plan, plan.conditions[c])),
+            bytes_per_key: words_of(plan, accumulator.keep, history) * WORD_BYTES,
+            bytes_per_event,
+            features,
+        }
+    }
+
+    fn condition(&self, plan: &WindowPlan, condition: ConditionSpec) -> Option<String> {
+        let input = |index: usize| self.readable(&plan.inputs[index].text);
+        let filter = condition.filter.map(input);
+        let argument = condition.argument.map(|(argument, magnitude)| match magnitude {
+            Magnitude::Any => format!("{} IS NOT NULL", input(argument)),
+            Magnitude::Finite => format!("{} is finite", input(argument)),
+            Magnitude::Summable => format!("{} is below 2^74", input(argument)),
+            Magnitude::Squarable => format!("{} is below 2^37", input(argument)),
+        });
+        let parts: Vec<String> = filter.into_iter().chain(argument).collect();
+        (!parts.is_empty()).then(|| parts.join(" AND "))
+    }
+
+    /// An expression over slots with the names of the columns they are.
+    fn readable(&self, text: &str) -> String {
+        let mut out = String::new();
+        let mut parts = text.split('#');
+        out.push_str(parts.next().unwrap_or_default());
+        for part in parts {
+            let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+            let name = part[..digits].parse().ok().and_then(|slot| self.slot_name(slot));
+            match name {
+                Some(name) => {
+                    let _ = write!(out, "{name}{}", &part[digits..]);
+                }
+                None => {
+                    let _ = write!(out, "#{part}");
+                }
+            }
+        }
+        out
+    }
+}
+
+fn duration(us: i64) -> String {
+    const UNITS: [(i64, &str); 4] =
+        [(86_400_000_000, "day"), (3_600_000_000, "hour"), (60_000_000, "minute"), (1_000_000, "second")];
+    let (n, unit) = UNITS
+        .iter()
+        .find(|(unit, _)| us >= *unit && us % unit == 0)
+        .map_or((us, "microsecond"), |&(u, n)| (us / u, n));
+    format!("{n} {unit}{}", if n == 1 { "" } else { "s" })
+}

@@ -1,0 +1,47 @@
+//! Where the time goes, for whoever has a clock: the engine has none.
+
+/// A stage of scoring a batch, in order. Windows and expressions come once per layer of features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Window time, and what windows take from the transaction.
+    Inputs,
+    /// Keys to numbers.
+    Keys,
+    /// Appending to the reservoir and moving its tails.
+    Tails,
+    /// Accumulators: what enters, what leaves, and reading them.
+    Windows,
+    /// Expressions around windows.
+    Expressions,
+    /// Rules.
+    Rules,
+    /// Decisions.
+    Decisions,
+}
+
+impl Stage {
+    /// Its name in figures.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inputs => "inputs",
+            Self::Keys => "keys",
+            Self::Tails => "tails",
+            Self::Windows => "windows",
+            Self::Expressions => "expressions",
+            Self::Rules => "rules",
+            Self::Decisions => "decisions",
+        }
+    }
+}
+
+/// Is told when stages end.
+pub trait Probe {
+    /// The work since the last call belonged to `stage`.
+    fn ended(&mut self, stage: Stage);
+}
+
+/// Does not want to know.
+impl Probe for () {
+    fn ended(&mut self, _: Stage) {}
+}
