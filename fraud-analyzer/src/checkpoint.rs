@@ -67,7 +67,10 @@ impl Checkpoint {
         }
         let segments =
             header.segments.into_iter().map(|(layer, number)| SegmentId { layer, number }).collect();
-        Ok(Self { progress: header.progress, state: Cut { bytes: body[line + 1..].to_vec(), segments } })
+        Ok(Self {
+            progress: header.progress,
+            state: Cut { bytes: body[line + 1..].to_vec(), segments, open: Vec::new() },
+        })
     }
 }
 
@@ -100,8 +103,16 @@ impl Checkpoints {
             fs::remove_file(old)?;
         }
         let kept: BTreeSet<SegmentId> = self.readable()?.flat_map(|c| c.state.segments).collect();
-        self.segments.clean(&kept, named)?;
+        self.segments.clean(&kept, &checkpoint.state.open)?;
         Ok(in_segments + bytes.len() as u64)
+    }
+
+    /// Removes all checkpoints and their segments.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        for (_, path) in self.newest_first()? {
+            fs::remove_file(path)?;
+        }
+        self.segments.clean(&BTreeSet::new(), &[])
     }
 
     /// The checkpoints that can be read, newest first; those that cannot are reported and passed over.
@@ -197,7 +208,7 @@ mod tests {
     fn checkpoint(seq: u64) -> Checkpoint {
         let progress =
             Progress { next_seq: seq, created: vec![seq, 2], decided: vec![1, 2], dead: vec![0, 0] };
-        Checkpoint { progress, state: Cut { bytes: vec![7; 100], segments: Vec::new() } }
+        Checkpoint { progress, state: Cut { bytes: vec![7; 100], segments: Vec::new(), open: Vec::new() } }
     }
 
     #[test]

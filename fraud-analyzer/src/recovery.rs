@@ -39,10 +39,13 @@ pub(crate) async fn recover(
     let store: Arc<dyn SegmentStore> = Arc::<SegmentDir>::clone(checkpoints.segments());
     let (scorer, progress) = match newest_usable(checkpoints, &store, &ruleset)? {
         Some(found) => found,
-        None => (
-            Scorer::new(ruleset, &store),
-            Progress::start(log).await.context("asking the log for its bounds")?,
-        ),
+        None => {
+            // Their places in the order of processing may be ahead of where this run begins: they would
+            // pass for newer than what it writes.
+            checkpoints.clear().context("removing checkpoints that cannot be used")?;
+            let progress = Progress::start(log).await.context("asking the log for its bounds")?;
+            (Scorer::new(ruleset, &store), progress)
+        }
     };
     let mut recovered = Recovered { scorer, progress };
     recovered.replay_decided(log, metrics).await?;

@@ -41,13 +41,11 @@ impl SegmentDir {
         Ok(written)
     }
 
-    /// Removes what neither a kept checkpoint names nor a later one will: `newest` is what the newest
-    /// checkpoint names.
-    pub(crate) fn clean(&self, kept: &BTreeSet<SegmentId>, newest: &[SegmentId]) -> io::Result<()> {
-        let needed = |id: &SegmentId| {
-            kept.contains(id) || newest.iter().filter(|n| n.layer == id.layer).all(|n| n.number < id.number)
-        };
-        self.pending().retain(|id, _| needed(id));
+    /// Removes what neither a kept checkpoint names nor a later one will: `open` is what the newest one
+    /// says is not sealed yet.
+    pub(crate) fn clean(&self, kept: &BTreeSet<SegmentId>, open: &[SegmentId]) -> io::Result<()> {
+        let later = |id: &SegmentId| open.iter().any(|o| o.layer == id.layer && o.number <= id.number);
+        self.pending().retain(|id, _| kept.contains(id) || later(id));
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
             if let Some(id) = name_of(&path)
@@ -106,7 +104,7 @@ mod tests {
             segments.put(id(number), vec![u8::try_from(number).unwrap(); 10].into());
         }
         assert_eq!(segments.persist(&[id(1), id(2)]).unwrap(), 20);
-        segments.clean(&BTreeSet::from([id(1), id(2)]), &[id(1), id(2)]).unwrap();
+        segments.clean(&BTreeSet::from([id(1), id(2)]), &[id(3)]).unwrap();
         assert_eq!(
             segments.get(id(0)).unwrap_err().kind(),
             io::ErrorKind::NotFound,
@@ -115,7 +113,7 @@ mod tests {
         assert_eq!(&*segments.get(id(3)).unwrap(), &[3; 10], "the next checkpoint will");
         let reopened = SegmentDir::open(dir.path()).unwrap();
         assert_eq!(&*reopened.get(id(2)).unwrap(), &[2; 10]);
-        reopened.clean(&BTreeSet::from([id(2)]), &[id(2)]).unwrap();
+        reopened.clean(&BTreeSet::from([id(2)]), &[id(4)]).unwrap();
         assert!(reopened.get(id(1)).is_err());
     }
 }

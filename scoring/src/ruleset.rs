@@ -74,7 +74,9 @@ fn hash(source: &RulesetSource) -> String {
     const HASH_BYTES: usize = 8;
     let mut hasher = Sha256::new();
     for file in source.features.iter().chain(&source.rules) {
-        for text in [&file.name, &file.text] {
+        // Not the folder: the same files are the same ruleset wherever they are.
+        let name = file.name.rsplit(['/', '\\']).next().unwrap_or_default();
+        for text in [name, &file.text] {
             hasher.update((text.len() as u64).to_le_bytes());
             hasher.update(text);
         }

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::binary::{Reader, Writer};
 use crate::error::{ScoreError, SnapshotError};
 use crate::probe::{Probe, Stage};
+use crate::rules::compile::Matches;
 use crate::rules::decide::decide;
 use crate::ruleset::Ruleset;
 use crate::store::{SegmentId, SegmentStore};
@@ -34,6 +35,9 @@ pub struct Cut {
     pub bytes: Vec<u8>,
     /// The sealed segments it goes on from: they must be durable before the bytes are.
     pub segments: Vec<SegmentId>,
+    /// Per layer, the segment that is not sealed yet: what is before it and not among `segments` is of
+    /// no use to this cut or any later one.
+    pub open: Vec<SegmentId>,
 }
 
 /// What a [`Scorer`] holds.
@@ -120,11 +124,12 @@ impl Scorer {
         let (batch, times_us) = transactions::after(self.last_time_us, batch)?;
         self.last_time_us = times_us.last().copied().unwrap_or(self.last_time_us);
         let features = self.ruleset.features.run(&batch, &times_us, &mut self.windows, probe)?;
-        let matches = self.ruleset.rules.matches(&features, &ids)?;
+        let mut matches = self.ruleset.rules.matches(&features, &ids)?;
         probe.ended(Stage::Rules);
         let scored =
-            matches.into_iter().zip(ids).zip(times_us).map(|((matches, transaction_id), window_time_us)| {
-                let verdict = decide(matches.live, &self.ruleset.rules.thresholds);
+            ids.into_iter().zip(times_us).enumerate().map(|(row, (transaction_id, window_time_us))| {
+                let Matches { live, shadow } = matches.remove(&row).unwrap_or_default();
+                let verdict = decide(live, &self.ruleset.rules.thresholds);
                 let decision = Decision {
                     transaction_id,
                     window_time_us,
@@ -132,7 +137,7 @@ impl Scorer {
                     risk_score: verdict.risk_score,
                     risk_level: verdict.risk_level,
                     reasons: verdict.reasons,
-                    shadow_reasons: matches.shadow,
+                    shadow_reasons: shadow,
                     ruleset: self.ruleset.hash().to_owned(),
                     model: None,
                 };
@@ -168,7 +173,10 @@ impl Scorer {
         let segments = (0..)
             .zip(&self.windows)
             .flat_map(|(layer, windows)| windows.segments().map(move |number| SegmentId { layer, number }));
-        Cut { bytes: out.finish(), segments: segments.collect() }
+        let open = (0..)
+            .zip(&self.windows)
+            .map(|(layer, windows)| SegmentId { layer, number: windows.segments().end });
+        Cut { bytes: out.finish(), segments: segments.collect(), open: open.collect() }
     }
 
     /// A scorer that goes on from a checkpoint as if it had never stopped. The rules may have changed

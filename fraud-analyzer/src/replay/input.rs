@@ -6,15 +6,17 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::{Float64Type, Int64Type};
+use datafusion::arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionConfig, SessionContext};
 use events::{AmountMinor, MerchantId, TransactionId};
-use scoring::transactions::{self, TRANSACTION_ID};
+use scoring::transactions::{self, EVENT_TIME, TRANSACTION_ID};
 
 use super::mapping::Mapping;
 
 const TABLE: &str = "input";
+/// One row far in the future would empty every window, and hold the clock until then.
+const EVENT_TIMES_US: std::ops::Range<i64> = 0..7_258_118_400_000_000;
 
 /// An open file.
 pub(crate) struct Input {
@@ -92,6 +94,10 @@ pub(crate) fn check(batch: &RecordBatch) -> anyhow::Result<Checked> {
                 format!("amount_minor is {}, outside 0 to {}", amounts.value(row), AmountMinor::MAX)
             });
         }
+    }
+    let times = column(batch, EVENT_TIME)?.as_primitive::<TimestampMicrosecondType>();
+    for row in (0..rows).filter(|&row| times.is_valid(row) && !EVENT_TIMES_US.contains(&times.value(row))) {
+        reject(row, &|| format!("event_time is {} microseconds, outside of 1970 to 2200", times.value(row)));
     }
     for name in ["lat", "lon"] {
         let degrees = column(batch, name)?.as_primitive::<Float64Type>();

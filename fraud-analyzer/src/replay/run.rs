@@ -130,7 +130,10 @@ impl Replay {
                     .context("carrying on an earlier run")?;
                 (done, scorer)
             }
-            None => (WorkCheckpoint::new(fingerprint), Scorer::new(ruleset, &work.segments())),
+            None => {
+                work.start_over().context("forgetting an earlier run")?;
+                (WorkCheckpoint::new(fingerprint), Scorer::new(ruleset, &work.segments()))
+            }
         };
         let mut hash_state = [0; 32];
         hex::decode_to_slice(&done.decision_hash, &mut hash_state).context("the earlier run's hash")?;

@@ -71,6 +71,14 @@ impl Work {
         usable.then_some((checkpoint, state))
     }
 
+    /// Forgets an earlier run: what is written from here on is not its.
+    pub(super) fn start_over(&self) -> io::Result<()> {
+        match fs::remove_file(self.dir.join(CHECKPOINT)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => durable::sync_dir_of(&self.dir.join(CHECKPOINT)),
+        }
+    }
+
     /// Makes a checkpoint durable. Segments and state go first, under names of their own: the checkpoint
     /// that names them is replaced whole.
     pub(super) fn save(&self, mut checkpoint: WorkCheckpoint, cut: &Cut) -> io::Result<()> {
@@ -81,7 +89,7 @@ impl Work {
         durable::replace(&self.state(checkpoint.parts), state)?;
         let json = serde_json::to_vec_pretty(&checkpoint).map_err(io::Error::other)?;
         durable::replace(&self.dir.join(CHECKPOINT), &json)?;
-        self.segments.clean(&cut.segments.iter().copied().collect(), &cut.segments)?;
+        self.segments.clean(&cut.segments.iter().copied().collect(), &cut.open)?;
         match checkpoint.parts.checked_sub(1).map(|before| fs::remove_file(self.state(before))) {
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

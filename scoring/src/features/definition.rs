@@ -108,7 +108,8 @@ fn expiring(state: &SessionState, window: Window, expiry_us: i64) -> Result<Tran
     }
     let made: Vec<Column> =
         exprs.iter().map(|e| Column::new_unqualified(e.schema_name().to_string())).collect();
-    let plan = LogicalPlanBuilder::from(plan).window(exprs)?;
+    // Not one node: DataFusion partitions a node as its first window says.
+    let plan = LogicalPlanBuilder::from(LogicalPlanBuilder::window_plan(plan, exprs)?);
     let first = names.len() - made.len();
     let kept = names.iter().enumerate().map(|(i, name)| match i.checked_sub(first) {
         None => name.clone(),

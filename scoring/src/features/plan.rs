@@ -17,6 +17,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::prelude::SessionContext;
+use sha2::{Digest as _, Sha256};
 
 use super::locate::{self, Places};
 use super::window::{Builder, Options, micros};
@@ -278,8 +279,33 @@ impl Planner {
         (layer, depth)
     }
 
+    /// Per slot: a digest of what it means, with everything below it, down to the relation's columns.
+    fn meanings(&self) -> Vec<String> {
+        let mut meanings: Vec<String> = Vec::new();
+        for slot in &self.slots {
+            let text = match &slot.source {
+                Source::Relation => slot.name.clone(),
+                Source::Expression(expr, _) => meaning(expr, &meanings),
+                Source::Window(output) => {
+                    let Builder { plan, inputs } = &self.layers[slot.layer - 1];
+                    let output = &plan.outputs[*output];
+                    let accumulator = plan.accumulators[output.read.of];
+                    // Inputs that came later are of no concern: nothing before them refers to them.
+                    let inputs: Vec<String> = inputs.iter().map(|expr| meaning(expr, &meanings)).collect();
+                    format!(
+                        "{output:?} of {accumulator:?} in {:?} {:?} {:?} over {inputs:?}",
+                        plan.dictionaries, plan.conditions, plan.values
+                    )
+                }
+            };
+            meanings.push(hex::encode(Sha256::digest(text)));
+        }
+        meanings
+    }
+
     fn finish(self, context: &SessionContext, schema: SchemaRef) -> Result<FeaturePlan, DataFusionError> {
         let all = self.schema()?;
+        let meanings = self.meanings();
         let state = context.state();
         let mut steps = Vec::new();
         let mut layers = Vec::new();
@@ -306,7 +332,8 @@ impl Planner {
                 let reads: Vec<usize> = reads.into_iter().collect();
                 let mut plan = builder.plan.clone();
                 for expr in &builder.inputs {
-                    plan.inputs.push(Input { text: expr.to_string(), expr: compile(expr, &reads)? });
+                    let meaning = meaning(expr, &meanings);
+                    plan.inputs.push(Input { text: expr.to_string(), meaning, expr: compile(expr, &reads)? });
                 }
                 plan.merge();
                 let into = self.slots.iter().enumerate().filter_map(|(i, slot)| match slot.source {
@@ -540,6 +567,14 @@ fn slot_of(column: &Column) -> Option<usize> {
 pub(super) fn event_time() -> Expr {
     let slot = transactions::schema().index_of(EVENT_TIME).expect("the relation has it");
     Expr::Column(Column::new_unqualified(slot_name(slot)))
+}
+
+/// The text of an expression and what the slots in it mean.
+fn meaning(expr: &Expr, meanings: &[String]) -> String {
+    let slots: BTreeSet<usize> = slots_of(expr).into_iter().collect();
+    let below =
+        slots.into_iter().filter_map(|slot| meanings.get(slot).map(|of| format!("; #{slot} is {of}")));
+    std::iter::once(expr.to_string()).chain(below).collect()
 }
 
 fn slots_of(expr: &Expr) -> Vec<usize> {

@@ -276,7 +276,9 @@ impl Builder {
         window: Window,
         magnitude: Magnitude,
     ) -> Result<Option<usize>, String> {
-        let nullable = argument.nullable(schema).map_err(|e| e.to_string())?;
+        // An expression that fails on a row is NULL there, whatever its type says.
+        let simple = matches!(unaliased(argument), Expr::Column(_) | Expr::Literal(..));
+        let nullable = !simple || argument.nullable(schema).map_err(|e| e.to_string())?;
         let input = (nullable || magnitude != Magnitude::Any).then(|| (self.input(argument), magnitude));
         self.condition(window.filter, input)
     }
@@ -468,8 +470,10 @@ pub(super) fn micros(bound: &ScalarValue) -> Result<i64, String> {
     if interval.nanoseconds % NANOS_PER_MICRO != 0 {
         return Err("a frame bound must be in whole microseconds".to_owned());
     }
-    let us = i64::from(interval.days) * MICROS_PER_DAY + interval.nanoseconds / NANOS_PER_MICRO;
-    if us < 0 { Err("a frame bound must not be negative".to_owned()) } else { Ok(us) }
+    let days_us = i64::from(interval.days).checked_mul(MICROS_PER_DAY);
+    let us = days_us.and_then(|us| us.checked_add(interval.nanoseconds / NANOS_PER_MICRO));
+    us.filter(|&us| us >= 0)
+        .ok_or_else(|| "a frame bound must not be negative, nor longer than 292,000 years".to_owned())
 }
 
 /// The integer under the cast to a float that SQL's `avg` puts around its argument: summed exactly,

@@ -1,9 +1,10 @@
 //! Rules as expressions over a batch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array as _, AsArray as _, RecordBatch};
+use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
@@ -89,13 +90,14 @@ impl Rules {
         if errors.is_empty() { Ok(Self { rules, thresholds }) } else { Err(errors) }
     }
 
-    /// Evaluates every rule over a batch with features.
+    /// Evaluates every rule over a batch with features: what matched, by row, for rows where something
+    /// did.
     pub(crate) fn matches(
         &self,
         batch: &RecordBatch,
         ids: &[TransactionId],
-    ) -> Result<Vec<Matches>, ScoreError> {
-        let mut matches = vec![Matches::default(); batch.num_rows()];
+    ) -> Result<BTreeMap<usize, Matches>, ScoreError> {
+        let mut matches: BTreeMap<usize, Matches> = BTreeMap::new();
         for rule in self.rules.iter().filter(|r| r.spec.mode != Mode::Off) {
             let when = evaluate(&rule.spec.id, &*rule.when, batch)?;
             let when = when.as_boolean();
@@ -109,17 +111,18 @@ impl Rules {
                 // JSON has no infinity: a figure that is not a number is shown as 0.
                 if array.is_valid(row) && array.value(row).is_finite() { array.value(row) } else { 0.0 }
             };
-            for (row, hit) in when.iter().enumerate() {
-                if hit == Some(true) && rule.looks_at(ids[row]) {
-                    let reason = rule.reason(figure(&observed, row), figure(&limit, row));
-                    match rule.spec.mode {
-                        Mode::Shadow => matches[row].shadow.push(reason),
-                        Mode::Live | Mode::Off => matches[row].live.push(Match {
-                            reason,
-                            severity: rule.spec.severity,
-                            action: rule.spec.action,
-                        }),
-                    }
+            // Rows where the condition is NULL do not match.
+            let hits = when.values() & when.nulls().map_or(when.values(), NullBuffer::inner);
+            for row in hits.set_indices().filter(|&row| rule.looks_at(ids[row])) {
+                let reason = rule.reason(figure(&observed, row), figure(&limit, row));
+                let of_row = matches.entry(row).or_default();
+                match rule.spec.mode {
+                    Mode::Shadow => of_row.shadow.push(reason),
+                    Mode::Live | Mode::Off => of_row.live.push(Match {
+                        reason,
+                        severity: rule.spec.severity,
+                        action: rule.spec.action,
+                    }),
                 }
             }
         }

@@ -3,7 +3,8 @@
 //!
 //! Each kind says what an event does when it enters and when it leaves, and what is read. One loop
 //! drives them all, over a whole batch of rows at a time and one accumulator at a time: no dispatch per
-//! event, and the rows of a batch stay in the cache from one accumulator of a key to the next.
+//! event, and for counts and sums no branch either, so that the processor is ahead with the rows of the
+//! next events while it waits for those of this one.
 
 use std::hash::BuildHasher as _;
 
@@ -18,7 +19,7 @@ use super::wide;
 pub(super) struct Item {
     pub(super) seq: u64,
     pub(super) key: u32,
-    /// The argument, or its number for a distinct count; 0 where there is none.
+    /// The argument, or its number for a distinct count; anything where there is none.
     pub(super) value: i64,
     /// Whether the argument is not null, for those that keep nulls.
     pub(super) valid: bool,
@@ -33,8 +34,22 @@ pub(super) trait Accumulate {
     fn enter(&mut self, words: &mut [u64], item: Item);
     /// Takes the oldest event out.
     fn leave(&mut self, words: &mut [u64], item: Item);
-    fn read(&self, words: &[u64], out: &mut Vec<u64>) {
-        out.extend_from_slice(&words[..Self::READ]);
+    /// Lets an event enter (`sign` 1), leave (-1) or pass by (0).
+    #[inline(always)]
+    fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
+        match sign {
+            1 => self.enter(words, item),
+            -1 => self.leave(words, item),
+            _ => {}
+        }
+    }
+    /// Looks at what events to come will touch, so that it is near when they do. A hint: changes nothing.
+    #[inline(always)]
+    fn approach(&self, _keys: &[i64], _values: &[i64]) {}
+    /// Writes [`Self::READ`] words.
+    #[inline(always)]
+    fn read(&self, words: &[u64], out: &mut [u64]) {
+        out.copy_from_slice(&words[..Self::READ]);
     }
 }
 
@@ -46,14 +61,17 @@ impl Accumulate for Count {
     const WORDS: usize = 1;
     const READ: usize = 1;
 
-    #[inline]
-    fn enter(&mut self, words: &mut [u64], _: Item) {
-        words[0] += 1;
+    fn enter(&mut self, words: &mut [u64], item: Item) {
+        self.apply(words, 1, item);
     }
 
-    #[inline]
-    fn leave(&mut self, words: &mut [u64], _: Item) {
-        words[0] -= 1;
+    fn leave(&mut self, words: &mut [u64], item: Item) {
+        self.apply(words, -1, item);
+    }
+
+    #[inline(always)]
+    fn apply(&mut self, words: &mut [u64], sign: i64, _: Item) {
+        words[0] = words[0].wrapping_add_signed(sign);
     }
 }
 
@@ -80,16 +98,21 @@ impl Accumulate for IntSum {
     const WORDS: usize = 3;
     const READ: usize = 3;
 
-    #[inline]
     fn enter(&mut self, words: &mut [u64], item: Item) {
-        words[0] += 1;
-        add_int(&mut words[1..3], i128::from(item.value));
+        self.apply(words, 1, item);
     }
 
-    #[inline]
     fn leave(&mut self, words: &mut [u64], item: Item) {
-        words[0] -= 1;
-        add_int(&mut words[1..3], -i128::from(item.value));
+        self.apply(words, -1, item);
+    }
+
+    #[inline(always)]
+    fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
+        words[0] = words[0].wrapping_add_signed(sign);
+        // Times the sign, without a multiplication.
+        let counts = (sign & 1).wrapping_neg();
+        let negative = i128::from(sign >> 63);
+        add_int(&mut words[1..3], (i128::from(item.value & counts) ^ negative) - negative);
     }
 }
 
@@ -101,16 +124,18 @@ impl Accumulate for IntSquares {
     const WORDS: usize = 7;
     const READ: usize = 7;
 
-    #[inline]
     fn enter(&mut self, words: &mut [u64], item: Item) {
-        IntSum.enter(words, item);
-        wide::add(&mut words[3..7], wide::square_of_int(item.value));
+        self.apply(words, 1, item);
     }
 
-    #[inline]
     fn leave(&mut self, words: &mut [u64], item: Item) {
-        IntSum.leave(words, item);
-        wide::add(&mut words[3..7], wide::negated(wide::square_of_int(item.value)));
+        self.apply(words, -1, item);
+    }
+
+    #[inline(always)]
+    fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
+        IntSum.apply(words, sign, item);
+        wide::add(&mut words[3..7], wide::signed(wide::square_of_int(item.value), sign));
     }
 }
 
@@ -230,12 +255,12 @@ impl Lists {
         self.free = place;
     }
 
-    fn read_first(&self, word: u64, out: &mut Vec<u64>) {
+    fn read_first(&self, word: u64, out: &mut [u64]) {
         if word == 0 {
-            out.extend([0, 0]);
+            out.fill(0);
         } else {
             let node = self.node(Self::first(word));
-            out.extend([u64::from(node.valid), node.value.cast_unsigned()]);
+            out.copy_from_slice(&[u64::from(node.valid), node.value.cast_unsigned()]);
         }
     }
 }
@@ -273,7 +298,7 @@ impl<const MIN: bool> Accumulate for Extreme<MIN> {
         }
     }
 
-    fn read(&self, words: &[u64], out: &mut Vec<u64>) {
+    fn read(&self, words: &[u64], out: &mut [u64]) {
         self.0.read_first(words[0], out);
     }
 }
@@ -300,7 +325,7 @@ impl Accumulate for First {
         self.0.pop_first(&mut words[0]);
     }
 
-    fn read(&self, words: &[u64], out: &mut Vec<u64>) {
+    fn read(&self, words: &[u64], out: &mut [u64]) {
         self.0.read_first(words[0], out);
     }
 }
@@ -326,8 +351,8 @@ impl Accumulate for Last {
         }
     }
 
-    fn read(&self, words: &[u64], out: &mut Vec<u64>) {
-        out.extend_from_slice(&words[1..]);
+    fn read(&self, words: &[u64], out: &mut [u64]) {
+        out.copy_from_slice(&words[1..]);
     }
 }
 
@@ -335,26 +360,55 @@ impl Accumulate for Last {
 #[derive(Debug)]
 pub(super) struct Distinct {
     shards: Vec<HashTable<(u64, u32)>>,
+    pairs: usize,
 }
+
+/// From how many pairs on the table no longer fits the processor's nearer caches.
+const FAR_PAIRS: usize = 1 << 14;
 
 /// Tables the pairs are spread over, so that the growth of one stalls nobody for long.
 const SHARD_BITS: u32 = 6;
 
 impl Distinct {
     pub(super) fn new() -> Self {
-        Self { shards: (0..1 << SHARD_BITS).map(|_| HashTable::new()).collect() }
+        Self { shards: (0..1 << SHARD_BITS).map(|_| HashTable::new()).collect(), pairs: 0 }
     }
 
+    #[inline(always)]
     fn place(&mut self, item: Item) -> (u64, u64, &mut HashTable<(u64, u32)>) {
-        let pair = u64::from(item.key) << 32 | (item.value.cast_unsigned() & 0xffff_ffff);
-        let hash = FxBuildHasher.hash_one(pair);
-        (pair, hash, &mut self.shards[(hash >> 40) as usize & ((1 << SHARD_BITS) - 1)])
+        let (pair, hash) = pair(item.key, item.value);
+        (pair, hash, &mut self.shards[shard(hash)])
     }
+}
+
+#[inline(always)]
+fn pair(key: u32, value: i64) -> (u64, u64) {
+    let pair = u64::from(key) << 32 | (value.cast_unsigned() & 0xffff_ffff);
+    (pair, FxBuildHasher.hash_one(pair))
+}
+
+#[inline(always)]
+const fn shard(hash: u64) -> usize {
+    (hash >> 40) as usize & ((1 << SHARD_BITS) - 1)
 }
 
 impl Accumulate for Distinct {
     const WORDS: usize = 1;
     const READ: usize = 1;
+
+    fn approach(&self, keys: &[i64], values: &[i64]) {
+        if self.pairs < FAR_PAIRS {
+            return;
+        }
+        let mut found = 0_u32;
+        for (&k, &value) in keys.iter().zip(values) {
+            let (pair, hash) = pair(key(k), value);
+            found = found.wrapping_add(
+                self.shards[shard(hash)].find(hash, |entry| entry.0 == pair).map_or(0, |e| e.1),
+            );
+        }
+        std::hint::black_box(found);
+    }
 
     fn enter(&mut self, words: &mut [u64], item: Item) {
         let (pair, hash, shard) = self.place(item);
@@ -363,6 +417,7 @@ impl Accumulate for Distinct {
         } else {
             shard.insert_unique(hash, (pair, 1), |entry| FxBuildHasher.hash_one(entry.0));
             words[0] += 1;
+            self.pairs += 1;
         }
     }
 
@@ -373,6 +428,7 @@ impl Accumulate for Distinct {
             if entry.get().1 == 0 {
                 entry.remove();
                 words[0] -= 1;
+                self.pairs -= 1;
             }
         }
     }
@@ -420,8 +476,8 @@ impl Accumulate for FirstEver {
         unreachable!("nothing leaves a frame without a beginning")
     }
 
-    fn read(&self, words: &[u64], out: &mut Vec<u64>) {
-        out.extend_from_slice(&words[1..]);
+    fn read(&self, words: &[u64], out: &mut [u64]) {
+        out.copy_from_slice(&words[1..]);
     }
 }
 
@@ -450,7 +506,9 @@ impl<A: Accumulate> History for A {
     }
 
     fn show(&self, words: &[u64], out: &mut Vec<u64>) {
-        self.read(words, out);
+        let from = out.len();
+        out.resize(from + A::READ, 0);
+        self.read(words, &mut out[from..]);
     }
 }
 
@@ -486,7 +544,7 @@ pub(super) struct Feed<'a> {
     pub(super) first_seq: u64,
     pub(super) keys: &'a [i64],
     pub(super) conditions: &'a [i64],
-    /// Empty where no argument is needed.
+    /// The argument; anything where none is needed.
     pub(super) values: &'a [i64],
     /// Per row: how many events come before it is read.
     pub(super) cuts: &'a [usize],
@@ -504,23 +562,16 @@ pub(super) struct Place {
 }
 
 impl Feed<'_> {
-    /// Hands the events from `*next` up to `end` that count to `apply`.
-    #[inline]
-    fn pass(&self, next: &mut usize, end: usize, place: Place, mut apply: impl FnMut(Item)) {
-        while *next < end {
-            let at = *next;
-            *next += 1;
-            let conditions = self.conditions[at].cast_unsigned();
-            if conditions & place.mask != place.mask {
-                continue;
-            }
-            apply(Item {
-                seq: self.first_seq + at as u64,
-                key: key(self.keys[at]),
-                value: self.values.get(at).copied().unwrap_or(0),
-                valid: conditions & place.valid_mask == place.valid_mask,
-            });
-        }
+    /// The event at `at` as the accumulator at `place` sees it, if it counts.
+    #[inline(always)]
+    fn item(&self, at: usize, place: Place) -> Option<Item> {
+        let conditions = self.conditions[at].cast_unsigned();
+        (conditions & place.mask == place.mask).then(|| Item {
+            seq: self.first_seq + at as u64,
+            key: key(self.keys[at]),
+            value: self.values[at],
+            valid: conditions & place.valid_mask == place.valid_mask,
+        })
     }
 }
 
@@ -532,40 +583,60 @@ pub(super) fn key(column: i64) -> u32 {
     }
 }
 
-/// Runs an accumulator over the rows of a batch: before each row is read, what enters enters and what
-/// leaves leaves. Then what is left of both feeds, of which no row is read.
+/// Events that an accumulator looks ahead.
+const APPROACH: usize = 32;
+
+/// What happens in a frame, in order: events enter and leave, and rows are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Course<'a> {
+    /// 1 for an event that enters, -1 for one that leaves, 0 for neither.
+    pub(super) signs: &'a [i64],
+    /// 1 where a row is read after the event, 0 where none is.
+    pub(super) reads: &'a [usize],
+    pub(super) seqs: &'a [i64],
+    pub(super) keys: &'a [i64],
+    pub(super) conditions: &'a [i64],
+    /// The argument; anything where none is needed.
+    pub(super) values: &'a [i64],
+}
+
+/// Runs an accumulator over what happens in its frame; `out` is what it reads of each of `rows` rows.
 pub(super) fn drive<A: Accumulate>(
     accumulator: &mut A,
     state: &mut Chunked<u64>,
     place: Place,
-    (enter, leave, delayed): (&Feed<'_>, &Feed<'_>, bool),
-    rows: &[i64],
+    course: Course<'_>,
+    rows: usize,
     out: &mut Vec<u64>,
 ) {
-    let (mut entered, mut left) = (0, 0);
-    let end = place.at + A::WORDS;
-    let mut step = |state: &mut Chunked<u64>, accumulator: &mut A, enter_end: usize, leave_end: usize| {
-        let mut go_in = |accumulator: &mut A, state: &mut Chunked<u64>| {
-            enter.pass(&mut entered, enter_end, place, |item| {
-                accumulator.enter(&mut state.row_mut(item.key as usize)[place.at..end], item);
-            });
+    // One row more: what happens after the last is written there.
+    out.clear();
+    out.resize((rows + 1) * A::READ, 0);
+    let steps = course.signs.len();
+    let Course { signs, reads, seqs, keys, conditions, values } = course;
+    // Lets the compiler see that all are equally long.
+    let (reads, seqs, keys) = (&reads[..steps], &seqs[..steps], &keys[..steps]);
+    let (conditions, values) = (&conditions[..steps], &values[..steps]);
+    let mut row = 0;
+    for at in 0..steps {
+        if at % APPROACH == 0 {
+            let to = steps.min(at + APPROACH);
+            accumulator.approach(&keys[at..to], &values[at..to]);
+        }
+        let bits = conditions[at].cast_unsigned();
+        let counts = bits & place.mask == place.mask;
+        let item = Item {
+            seq: seqs[at].cast_unsigned(),
+            key: key(keys[at]),
+            value: values[at],
+            valid: bits & place.valid_mask == place.valid_mask,
         };
-        // In a delayed frame an event may enter and leave between two rows.
-        if delayed {
-            go_in(accumulator, state);
-        }
-        leave.pass(&mut left, leave_end, place, |item| {
-            accumulator.leave(&mut state.row_mut(item.key as usize)[place.at..end], item);
-        });
-        if !delayed {
-            go_in(accumulator, state);
-        }
-    };
-    for (row, &id) in rows.iter().enumerate() {
-        step(state, accumulator, enter.cuts[row], leave.cuts[row]);
-        accumulator.read(&state.row(key(id) as usize)[place.at..end], out);
+        let words = &mut state.row_mut(item.key as usize)[place.at..place.at + A::WORDS];
+        accumulator.apply(words, signs[at] * i64::from(counts), item);
+        accumulator.read(words, &mut out[row * A::READ..(row + 1) * A::READ]);
+        row += reads[at];
     }
-    step(state, accumulator, enter.keys.len(), leave.keys.len());
+    out.truncate(rows * A::READ);
 }
 
 /// As [`drive`], for an accumulator of a key's whole history: nothing leaves, but a key in `expired`,
@@ -585,9 +656,12 @@ pub(super) fn drive_history<H: History>(
         while let Some(&(_, gone)) = expired.next_if(|&&(before, _)| before <= row) {
             state.row_mut(gone as usize)[words.clone()].fill(0);
         }
-        enter.pass(&mut entered, enter.cuts[row], place, |item| {
-            history.add(&mut state.row_mut(item.key as usize)[words.clone()], item);
-        });
+        while entered < enter.cuts[row] {
+            if let Some(item) = enter.item(entered, place) {
+                history.add(&mut state.row_mut(item.key as usize)[words.clone()], item);
+            }
+            entered += 1;
+        }
         history.show(&state.row(key(id) as usize)[words.clone()], out);
     }
     for &(_, gone) in expired {

@@ -22,14 +22,50 @@ pub(super) struct Dictionary {
     hasher: DefaultHashBuilder,
 }
 
+/// Values up to this many bytes are kept in the slot itself: one cache line less to wait for.
+const SHORT_BYTES: usize = 38;
+
+#[derive(Debug)]
+enum Value {
+    Short { len: u8, bytes: [u8; SHORT_BYTES] },
+    Long(Box<[u8]>),
+}
+
+impl Default for Value {
+    fn default() -> Self {
+        Self::Short { len: 0, bytes: [0; SHORT_BYTES] }
+    }
+}
+
+impl Value {
+    fn new(value: &[u8]) -> Self {
+        match u8::try_from(value.len()) {
+            Ok(len) if value.len() <= SHORT_BYTES => {
+                let mut bytes = [0; SHORT_BYTES];
+                bytes[..value.len()].copy_from_slice(value);
+                Self::Short { len, bytes }
+            }
+            _ => Self::Long(value.into()),
+        }
+    }
+
+    #[inline]
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short { len, bytes } => &bytes[..usize::from(*len)],
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Slot {
-    value: Box<[u8]>,
+    value: Value,
     hash: u64,
     /// The newest event with this value.
     last_seq: u64,
     /// The segment in which the value is written beside its number.
-    home: u64,
+    home: u32,
     live: bool,
 }
 
@@ -44,16 +80,21 @@ impl Dictionary {
         }
     }
 
+    /// The hash that [`Self::acquire`] takes.
+    #[inline]
+    pub(super) fn hash(&self, value: &[u8]) -> u64 {
+        self.hasher.hash_one(value)
+    }
+
     /// The number of the value that event `seq` has, and whether it is a new one; its home is then
     /// segment `home`.
     #[inline]
-    pub(super) fn acquire(&mut self, value: &[u8], seq: u64, home: u64) -> (u32, bool) {
-        let hash = self.hasher.hash_one(value);
+    pub(super) fn acquire(&mut self, value: &[u8], hash: u64, seq: u64, home: u64) -> (u32, bool) {
         let shard = &mut self.shards[shard(hash)];
         let slots = &mut self.slots;
         if let Some(&id) = shard.find(hash, |&id| {
             let slot = &slots.row(id as usize)[0];
-            slot.hash == hash && *slot.value == *value
+            slot.hash == hash && slot.value.as_bytes() == value
         }) {
             slots.row_mut(id as usize)[0].last_seq = seq;
             return (id, false);
@@ -63,9 +104,16 @@ impl Dictionary {
             slots.grow(self.capacity as usize);
             self.capacity - 1
         });
-        slots.row_mut(id as usize)[0] = Slot { value: value.into(), hash, last_seq: seq, home, live: true };
+        slots.row_mut(id as usize)[0] =
+            Slot { value: Value::new(value), hash, last_seq: seq, home: short(home), live: true };
         shard.insert_unique(hash, id, |&id| slots.row(id as usize)[0].hash);
         (id, true)
+    }
+
+    /// Event `seq` has the same value as the one before it.
+    #[inline]
+    pub(super) fn again(&mut self, id: u32, seq: u64) {
+        self.slots.row_mut(id as usize)[0].last_seq = seq;
     }
 
     /// Event `seq` with this number is needed no more: nor is the value, if that was its newest event.
@@ -85,13 +133,13 @@ impl Dictionary {
     /// The value of a number whose home is segment `home`; `None` when it lives elsewhere or not at all.
     pub(super) fn value_at(&self, id: u32, home: u64) -> Option<&[u8]> {
         let slot = self.slot(id)?;
-        (slot.live && slot.home == home).then_some(&*slot.value)
+        (slot.live && slot.home == short(home)).then(|| slot.value.as_bytes())
     }
 
     /// Gives a live value another home. Returns whether it is live.
     pub(super) fn rehome(&mut self, id: u32, home: u64) -> bool {
         let slot = &mut self.slots.row_mut(id as usize)[0];
-        slot.home = home;
+        slot.home = short(home);
         slot.live
     }
 
@@ -122,7 +170,7 @@ impl Dictionary {
         }
         let hash = self.hasher.hash_one(value);
         self.slots.row_mut(id as usize)[0] =
-            Slot { value: value.into(), hash, last_seq: 0, home, live: false };
+            Slot { value: Value::new(value), hash, last_seq: 0, home: short(home), live: false };
     }
 
     /// While restoring: an event that has not been released has this number. Returns whether it has a
@@ -134,7 +182,7 @@ impl Dictionary {
         let slot = &mut self.slots.row_mut(id as usize)[0];
         slot.last_seq = seq;
         slot.live = true;
-        !slot.value.is_empty()
+        !slot.value.as_bytes().is_empty()
     }
 
     /// After restoring: what is held can be found, what is not can be given out.
@@ -153,6 +201,10 @@ impl Dictionary {
     }
 }
 
+fn short(home: u64) -> u32 {
+    u32::try_from(home).expect("fewer than 2^32 segments in a lifetime")
+}
+
 const fn shard(hash: u64) -> usize {
     // The table itself uses the lowest and the seven highest bits.
     (hash >> 40) as usize & ((1 << SHARD_BITS) - 1)
@@ -165,13 +217,19 @@ mod tests {
     #[test]
     fn a_number_lives_as_long_as_its_newest_event() {
         let mut dictionary = Dictionary::new();
-        let (a, new) = dictionary.acquire(b"a", 1, 0);
+        let acquire = |dictionary: &mut Dictionary, value: &[u8], seq| {
+            let hash = dictionary.hash(value);
+            dictionary.acquire(value, hash, seq, 0)
+        };
+        let long = [7; 10_000];
+        let (a, new) = acquire(&mut dictionary, &long, 1);
         assert!(new);
-        assert_eq!(dictionary.acquire(b"a", 2, 0), (a, false));
+        assert_eq!(acquire(&mut dictionary, &long, 2), (a, false));
         dictionary.release(a, 1);
-        assert_eq!(dictionary.value_at(a, 0), Some(&b"a"[..]));
+        assert_eq!(dictionary.value_at(a, 0), Some(&long[..]));
         dictionary.release(a, 2);
         assert_eq!((dictionary.is_live(a), dictionary.live()), (false, 0));
-        assert_eq!(dictionary.acquire(b"b", 3, 0), (a, true), "the number is given out again");
+        assert_eq!(acquire(&mut dictionary, b"b", 3), (a, true), "the number is given out again");
+        assert_eq!(dictionary.value_at(a, 0), Some(&b"b"[..]));
     }
 }

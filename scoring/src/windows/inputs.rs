@@ -124,20 +124,39 @@ fn number(
     dictionary: &mut Dictionary,
     new_keys: &mut impl Extend<KeyRecord>,
 ) -> Vec<i64> {
-    let mut value = Vec::new();
-    let one = |(row, seq): (usize, u64)| {
-        value.clear();
+    // All hashes first, so that the look-ups that follow can wait for memory together.
+    let (mut values, mut ends, mut hashes) = (Vec::new(), Vec::with_capacity(rows), Vec::with_capacity(rows));
+    for row in 0..rows {
+        let from = values.len();
         for (i, key) in keys.iter().enumerate() {
-            key.encode(row, i + 1 == keys.len(), &mut value);
+            key.encode(row, i + 1 == keys.len(), &mut values);
         }
-        let bytes = if keys.is_empty() { NO_COLUMNS } else { &value };
-        let (id, new) = dictionary.acquire(bytes, seq, seq / SEGMENT_EVENTS);
+        if keys.is_empty() {
+            values.extend_from_slice(NO_COLUMNS);
+        }
+        hashes.push(dictionary.hash(&values[from..]));
+        ends.push(values.len());
+    }
+    let (mut from, mut before) = (0, None);
+    let one = |((&end, &hash), seq): ((&usize, &u64), u64)| {
+        let value = &values[from..end];
+        from = end;
+        // Many keys are the same for all: unknown, or constant.
+        if let Some((last, last_hash, id)) = before
+            && last_hash == hash
+            && last == value
+        {
+            dictionary.again(id, seq);
+            return i64::from(id);
+        }
+        let (id, new) = dictionary.acquire(value, hash, seq, seq / SEGMENT_EVENTS);
         if new {
             new_keys.extend([KeyRecord { dictionary: index, id, since: seq, history: Vec::new() }]);
         }
+        before = Some((value, hash, id));
         i64::from(id)
     };
-    (0..rows).zip(first_seq..).map(one).collect()
+    ends.iter().zip(&hashes).zip(first_seq..).map(one).collect()
 }
 
 /// Evaluates an expression over a batch, to an array as long as the batch.

@@ -33,13 +33,33 @@ pub(super) struct Placed {
     pub(super) leave: Leave,
     /// The reservoir's column of the argument.
     pub(super) column: Option<usize>,
+    /// The plan's outputs that are read of it.
+    pub(super) outputs: Vec<usize>,
+}
+
+/// A frame in time: where events enter, where they leave, and what is needed of them.
+#[derive(Debug, Clone)]
+pub(super) struct CourseSpec {
+    /// The tail at which events enter; `None` for arrival.
+    pub(super) enter: Option<usize>,
+    /// The tail at which they leave.
+    pub(super) leave: usize,
+    /// The reservoir's columns that its accumulators read.
+    pub(super) columns: BTreeSet<usize>,
+    /// Whether some accumulator tells events apart by their numbers.
+    pub(super) seqs: bool,
 }
 
 /// How events cease to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leave {
-    /// At this tail.
-    Tail(usize),
+    /// At this tail, which ends this course.
+    Tail {
+        /// The tail.
+        tail: usize,
+        /// The course.
+        course: usize,
+    },
     /// All at once, when this silence ends the key's history.
     Silence(usize),
 }
@@ -64,6 +84,8 @@ pub(super) struct Layout {
     /// Per dictionary: where the words of its keys' histories begin.
     pub(super) history_at: Vec<usize>,
     pub(super) silences: Vec<Silence>,
+    /// The distinct frames in time.
+    pub(super) courses: Vec<CourseSpec>,
     /// Those that let events in, and then those that take them out.
     pub(super) tails: Vec<Tail>,
     /// Columns of the reservoir.
@@ -99,6 +121,7 @@ impl Layout {
 
         let mut words = vec![0; plan.dictionaries.len()];
         let mut silences: Vec<Silence> = Vec::new();
+        let mut courses: Vec<CourseSpec> = Vec::new();
         let mut placed: Vec<Option<Placed>> = vec![None; plan.accumulators.len()];
         let history = |index: usize| matches!(plan.accumulators[index].frame, Frame::History { .. });
         let (of_history, of_range): (Vec<_>, Vec<_>) = (0..placed.len()).partition(|&i| history(i));
@@ -119,7 +142,24 @@ impl Layout {
             words[spec.key] += place.words;
             let (enter, leave) = match spec.frame {
                 Frame::Range { start_us, end_us } => {
-                    (end_us.map(|us| place_of(true, us)), Leave::Tail(place_of(false, start_us)))
+                    let (enter, tail) = (end_us.map(|us| place_of(true, us)), place_of(false, start_us));
+                    let known = courses.iter().position(|c| (c.enter, c.leave) == (enter, tail));
+                    let course = known.unwrap_or_else(|| {
+                        courses.push(CourseSpec {
+                            enter,
+                            leave: tail,
+                            columns: BTreeSet::new(),
+                            seqs: false,
+                        });
+                        courses.len() - 1
+                    });
+                    courses[course].columns.insert(KEYS + spec.key);
+                    if place.mask | place.valid_mask > 0 {
+                        courses[course].columns.insert(CONDITIONS);
+                    }
+                    courses[course].seqs |= matches!(spec.keep, Keep::Min(_) | Keep::Max(_));
+                    courses[course].columns.extend(column(spec.keep, first_value));
+                    (enter, Leave::Tail { tail, course })
                 }
                 Frame::History { expiry_us } => {
                     let known = silences.iter().position(|s| (s.key, s.expiry_us) == (spec.key, expiry_us));
@@ -132,8 +172,15 @@ impl Layout {
                     (None, Leave::Silence(silence))
                 }
             };
-            placed[index] =
-                Some(Placed { key: spec.key, place, enter, leave, column: column(spec.keep, first_value) });
+            let reads = plan.outputs.iter().enumerate().filter(|(_, output)| output.read.of == index);
+            placed[index] = Some(Placed {
+                key: spec.key,
+                place,
+                enter,
+                leave,
+                column: column(spec.keep, first_value),
+                outputs: reads.map(|(output, _)| output).collect(),
+            });
         };
         for index in of_range {
             put(index, &mut words, &mut silences);
@@ -147,6 +194,7 @@ impl Layout {
             words,
             history_at,
             silences,
+            courses,
             tails: tails.into_values().collect(),
             columns: first_value + plan.values.len(),
         }

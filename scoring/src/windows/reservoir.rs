@@ -197,44 +197,34 @@ impl Reservoir {
     pub(super) fn count_until(
         &mut self,
         from: u64,
-        edges: impl Iterator<Item = i64>,
+        edges: &[i64],
         inclusive: bool,
         limit: usize,
         out: &mut Vec<usize>,
     ) -> Result<(), ScoreError> {
-        let next_seq = self.next_seq;
-        let mut count = 0;
-        let mut edges = edges.peekable();
-        while let Some(&edge) = edges.peek() {
+        out.clear();
+        out.resize(edges.len(), 0);
+        let (mut count, mut placed) = (0, 0);
+        while placed < edges.len() && count <= limit {
             let seq = from + count as u64;
-            if seq == next_seq {
-                out.push(count);
-                edges.next();
-                continue;
+            if seq == self.next_seq {
+                out[placed..].fill(count);
+                placed = edges.len();
+                break;
             }
             let (first, times) = self.values(TIME, seq)?;
-            let start = count;
             let times = &times[to_usize(seq - first)..];
-            let mut edge = edge;
-            loop {
-                let passed = |time: i64| time < edge || (inclusive && time == edge);
-                while count - start < times.len() && passed(times[count - start]) {
-                    count += 1;
-                    if count > limit {
-                        return Ok(());
-                    }
-                }
-                if count - start == times.len() {
-                    break;
-                }
-                out.push(count);
-                edges.next();
-                match edges.peek() {
-                    Some(&next) => edge = next,
-                    None => return Ok(()),
-                }
+            let start = count;
+            // One step passes an event or places an edge; which, is not worth guessing at.
+            while placed < edges.len() && count - start < times.len() && count <= limit {
+                let (time, edge) = (times[count - start], edges[placed]);
+                let passed = usize::from(time < edge) | (usize::from(time == edge) & usize::from(inclusive));
+                out[placed] = count;
+                count += passed;
+                placed += 1 - passed;
             }
         }
+        out.truncate(placed);
         Ok(())
     }
 

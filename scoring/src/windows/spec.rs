@@ -38,8 +38,10 @@ impl Frame {
 /// An expression over a batch of transactions.
 #[derive(Debug, Clone)]
 pub(crate) struct Input {
-    /// Its text: equal texts are one input.
+    /// Its text over slots.
     pub(crate) text: String,
+    /// The same, with digests of what the slots mean: equal for equal values.
+    pub(crate) meaning: String,
     /// How it is computed.
     pub(crate) expr: Arc<dyn PhysicalExpr>,
 }
@@ -278,7 +280,7 @@ impl WindowPlan {
         use std::fmt::Write as _;
         let mut text = String::new();
         for input in &self.inputs {
-            let _ = writeln!(text, "input {}", input.text);
+            let _ = writeln!(text, "input {}", input.meaning);
         }
         let _ = write!(
             text,

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 
 use super::accumulate::{
-    Count, Distinct, Extreme, ExtremeEver, Feed, First, FirstEver, FloatSum, IntSquares, IntSum, Last, Ring,
-    drive, drive_history, key,
+    Count, Course, Distinct, Extreme, ExtremeEver, Feed, First, FirstEver, FloatSum, IntSquares, IntSum,
+    Last, Ring, drive, drive_history, key,
 };
 use super::chunked::Chunked;
 use super::dictionary::Dictionary;
 use super::inputs::prepare;
-use super::layout::{Layout, Leave};
+use super::layout::{CourseSpec, Layout, Leave, Placed};
 use super::read::Column;
 use super::reservoir::{CONDITIONS, KEYS, KeyRecord, Reservoir, SEGMENT_EVENTS, Segment, TIME, write_keys};
 use super::spec::{Keep, ValueType, WindowPlan};
@@ -26,6 +26,9 @@ use crate::store::SegmentStore;
 const STEP_ROWS: usize = 1_024;
 /// Events that one tail passes at a time, which bounds memory after a long silence.
 const STEP_EVENTS: usize = 16_384;
+
+/// Segments forgotten after a step: more than a step can fill.
+const RETIRED_PER_STEP: usize = 2;
 
 /// Everything the windows of a layer remember.
 #[derive(Debug)]
@@ -44,6 +47,10 @@ pub(crate) struct WindowState {
     tails: Vec<u64>,
     /// Per tail: the events it passes in a step, reused.
     passing: Vec<Passing>,
+    /// Per frame: what happens in it in a step, reused.
+    courses: Vec<Happening>,
+    /// What an accumulator read in a step, reused.
+    read: Vec<u64>,
 }
 
 /// An accumulator's kind with what it keeps beside words.
@@ -69,10 +76,135 @@ enum Kind {
 #[derive(Debug, Default)]
 struct Passing {
     first_seq: u64,
+    events: usize,
     /// Per row of the step: how many of them come before it.
     cuts: Vec<usize>,
     /// The reservoir's columns that the tail reads; the others are empty.
     columns: Vec<Vec<i64>>,
+}
+
+/// What happens in a frame, in order.
+#[derive(Debug, Default)]
+struct Happening {
+    signs: Vec<i64>,
+    reads: Vec<usize>,
+    /// Which of the events at hand it is: those that leave, then those that enter, then the rows.
+    order: Vec<u32>,
+    seqs: Vec<i64>,
+    /// The reservoir's columns that the frame's accumulators read; the others are empty.
+    columns: Vec<Vec<i64>>,
+    scratch: Vec<i64>,
+}
+
+impl Happening {
+    /// Puts the events of a step and its rows into the order in which they happen. In a delayed frame
+    /// an event may enter and leave between two rows; in any other, one that leaves before another
+    /// enters lets the frame be empty for a moment.
+    fn follow(&mut self, spec: &CourseSpec, passing: &[Passing], rows: &[&[i64]], first_seq: u64) {
+        let leaving = &passing[spec.leave];
+        let entering = spec.enter.map(|tail| &passing[tail]);
+        let (left_in_all, rows_in_all) = (leaving.events, rows[TIME].len());
+        let entered_in_all = entering.map_or(rows_in_all, |passing| passing.events);
+        match entering {
+            None => self.arrive(left_in_all, &leaving.cuts, rows_in_all),
+            Some(entering) => self.delay(entering, leaving, rows_in_all),
+        }
+        if spec.seqs {
+            self.gather(
+                |out| {
+                    out.extend((leaving.first_seq.cast_signed()..).take(left_in_all));
+                    let enters_from = entering.map_or(first_seq, |passing| passing.first_seq);
+                    out.extend((enters_from.cast_signed()..).take(entered_in_all));
+                    out.extend((first_seq.cast_signed()..).take(rows_in_all));
+                },
+                None,
+            );
+        }
+        for &column in &spec.columns {
+            self.gather(
+                |out| {
+                    out.extend_from_slice(&leaving.columns[column]);
+                    out.extend_from_slice(entering.map_or(rows[column], |passing| &passing.columns[column]));
+                    out.extend_from_slice(rows[column]);
+                },
+                Some(column),
+            );
+        }
+    }
+
+    /// Events that leave, and rows that enter as they arrive: row `r` comes after `cuts[r]` that leave.
+    fn arrive(&mut self, leaving: usize, cuts: &[usize], rows: usize) {
+        let steps = leaving + rows;
+        self.reads.clear();
+        self.reads.resize(steps, 0);
+        for (row, cut) in cuts.iter().take(rows).enumerate() {
+            self.reads[row + cut] = 1;
+        }
+        self.signs.clear();
+        self.signs.extend(self.reads.iter().map(|&arrives| if arrives == 1 { 1 } else { -1 }));
+        self.order.clear();
+        let (mut left, mut arrived) = (0, leaving);
+        self.order.extend(self.reads.iter().map(|&arrives| {
+            let at = if arrives == 1 { arrived } else { left };
+            arrived += arrives;
+            left += 1 - arrives;
+            u32::try_from(at).expect("a step is short")
+        }));
+    }
+
+    /// Events that enter and leave before each row.
+    fn delay(&mut self, entering: &Passing, leaving: &Passing, rows: usize) {
+        self.signs.clear();
+        self.reads.clear();
+        self.order.clear();
+        let (mut left, mut entered) = (0, 0);
+        for row in 0..=rows {
+            let cut = |passing: &Passing| passing.cuts.get(row).copied().unwrap_or(passing.events);
+            let (enter_until, leave_until) = (cut(entering), cut(leaving));
+            self.push(leaving.events + entered..leaving.events + enter_until, 1, 0);
+            self.push(left..leave_until, -1, 0);
+            (entered, left) = (enter_until, leave_until);
+            if row < rows {
+                let at = leaving.events + entering.events + row;
+                self.push(at..at + 1, 0, 1);
+            }
+        }
+    }
+
+    fn push(&mut self, which: Range<usize>, sign: i64, read: usize) {
+        for at in which {
+            self.signs.push(sign);
+            self.reads.push(read);
+            self.order.push(u32::try_from(at).expect("a step is short"));
+        }
+    }
+
+    /// Brings what `fill` writes, of the events at hand, into order: as a column, or as sequence numbers.
+    fn gather(&mut self, fill: impl FnOnce(&mut Vec<i64>), column: Option<usize>) {
+        self.scratch.clear();
+        fill(&mut self.scratch);
+        let into = match column {
+            Some(column) => &mut self.columns[column],
+            None => &mut self.seqs,
+        };
+        into.clear();
+        into.extend(self.order.iter().map(|&at| self.scratch[at as usize]));
+    }
+
+    /// What an accumulator sees of it.
+    fn of(&self, spec: &CourseSpec, placed: &Placed) -> Course<'_> {
+        let keys = self.columns[KEYS + placed.key].as_slice();
+        // Where nothing is asked of a column, any will do.
+        let unconditional = placed.place.mask | placed.place.valid_mask == 0;
+        Course {
+            signs: &self.signs,
+            reads: &self.reads,
+            seqs: if spec.seqs { &self.seqs } else { keys },
+            keys,
+            conditions: if unconditional { keys } else { &self.columns[CONDITIONS] },
+            values: placed.column.map_or(keys, |column| &self.columns[column]),
+        }
+    }
 }
 
 impl Kind {
@@ -129,6 +261,7 @@ impl WindowState {
 
     fn over(plan: Arc<WindowPlan>, layout: Arc<Layout>, reservoir: Reservoir) -> Self {
         let passing = || Passing { columns: vec![Vec::new(); layout.columns], ..Passing::default() };
+        let happening = || Happening { columns: vec![Vec::new(); layout.columns], ..Happening::default() };
         let kinds = plan.accumulators.iter().zip(&layout.placed);
         Self {
             dictionaries: plan.dictionaries.iter().map(|_| Dictionary::new()).collect(),
@@ -140,6 +273,8 @@ impl WindowState {
             records: VecDeque::new(),
             tails: vec![0; layout.tails.len()],
             passing: layout.tails.iter().map(|_| passing()).collect(),
+            courses: layout.courses.iter().map(|_| happening()).collect(),
+            read: Vec::new(),
             layout,
             plan,
         }
@@ -202,6 +337,7 @@ impl WindowState {
             let ready = self.cut(&rows[TIME][done..])?;
             if ready == 0 {
                 self.catch_up(rows[TIME][done])?;
+                self.reservoir.keep_unpacked(&self.tails);
                 continue;
             }
             for tail in 0..self.tails.len() {
@@ -223,13 +359,14 @@ impl WindowState {
     fn cut(&mut self, times_us: &[i64]) -> Result<usize, ScoreError> {
         let layout = Arc::clone(&self.layout);
         let mut ready = times_us.len();
+        let mut edges = Vec::with_capacity(ready);
         for (tail, (spec, passing)) in layout.tails.iter().zip(&mut self.passing).enumerate() {
-            passing.cuts.clear();
-            let edges = times_us[..ready].iter().map(|now_us| now_us.saturating_sub(spec.bound_us));
+            edges.clear();
+            edges.extend(times_us[..ready].iter().map(|now_us| now_us.saturating_sub(spec.bound_us)));
             // Both ends of a frame are part of it.
             self.reservoir.count_until(
                 self.tails[tail],
-                edges,
+                &edges,
                 spec.enters,
                 STEP_EVENTS,
                 &mut passing.cuts,
@@ -247,8 +384,8 @@ impl WindowState {
         for (tail, spec) in layout.tails.iter().enumerate() {
             let mut cuts = Vec::new();
             if spec.enters || entering_is_done {
-                let edge = std::iter::once(now_us.saturating_sub(spec.bound_us));
-                self.reservoir.count_until(self.tails[tail], edge, spec.enters, STEP_EVENTS, &mut cuts)?;
+                let edge = [now_us.saturating_sub(spec.bound_us)];
+                self.reservoir.count_until(self.tails[tail], &edge, spec.enters, STEP_EVENTS, &mut cuts)?;
                 entering_is_done &= !spec.enters || !cuts.is_empty();
             } else {
                 cuts.push(0);
@@ -266,6 +403,7 @@ impl WindowState {
     fn fetch(&mut self, tail: usize, events: usize) -> Result<(), ScoreError> {
         let passing = &mut self.passing[tail];
         passing.first_seq = self.tails[tail];
+        passing.events = events;
         let range = passing.first_seq..passing.first_seq + events as u64;
         for &column in &self.layout.tails[tail].columns {
             passing.columns[column].clear();
@@ -278,53 +416,46 @@ impl WindowState {
     /// Takes the events that were fetched, and rows of which each is read, through all accumulators.
     fn run(&mut self, rows: &[&[i64]], first_seq: u64, outputs: &mut [Column]) {
         let layout = Arc::clone(&self.layout);
-        let each: Vec<usize> = (1..=rows[TIME].len()).collect();
+        let count = rows[TIME].len();
+        for (spec, course) in layout.courses.iter().zip(&mut self.courses) {
+            course.follow(spec, &self.passing, rows, first_seq);
+        }
+        let each: Vec<usize> = (1..=count).collect();
         let expired: Vec<_> =
             (0..layout.silences.len()).map(|silence| self.silence(silence, rows, first_seq)).collect();
-        let mut read = Vec::new();
+        let mut read = std::mem::take(&mut self.read);
         for (index, placed) in layout.placed.iter().enumerate() {
-            let keys = rows[KEYS + placed.key];
-            let arriving = Feed {
-                first_seq,
-                keys,
-                conditions: rows[CONDITIONS],
-                values: placed.column.map_or(&[][..], |c| rows[c]),
-                cuts: &each,
-            };
-            let passing = |tail: usize| {
-                let passing = &self.passing[tail];
-                Feed {
-                    first_seq: passing.first_seq,
-                    keys: &passing.columns[KEYS + placed.key],
-                    conditions: &passing.columns[CONDITIONS],
-                    values: placed.column.map_or(&[][..], |c| &passing.columns[c]),
-                    cuts: &passing.cuts,
-                }
-            };
-            let enter = placed.enter.map_or(arriving, passing);
-            let delayed = placed.enter.is_some();
             let state = &mut self.words[placed.key];
-            read.clear();
             match placed.leave {
-                Leave::Tail(tail) => {
-                    let leave = passing(tail);
+                Leave::Tail { course, .. } => {
+                    let course = self.courses[course].of(&layout.courses[course], placed);
                     with_accumulator!(&mut self.kinds[index], accumulator => {
-                        drive(accumulator, state, placed.place, (&enter, &leave, delayed), keys, &mut read);
+                        drive(accumulator, state, placed.place, course, count, &mut read);
                     }, ring => unreachable!("rows are kept by history"));
                 }
                 Leave::Silence(silence) => {
-                    let feeds = (&enter, expired[silence].as_slice());
+                    let keys = rows[KEYS + placed.key];
+                    let arriving = Feed {
+                        first_seq,
+                        keys,
+                        conditions: rows[CONDITIONS],
+                        values: rows[placed.column.unwrap_or(CONDITIONS)],
+                        cuts: &each,
+                    };
+                    let feeds = (&arriving, expired[silence].as_slice());
+                    read.clear();
                     with_accumulator!(&mut self.kinds[index], accumulator => {
                         drive_history(accumulator, state, placed.place, feeds, keys, &mut read);
                     }, ring => drive_history(&mut Ring, state, placed.place, feeds, keys, &mut read));
                 }
             }
-            for (output, column) in self.plan.outputs.iter().zip(outputs.iter_mut()) {
-                if output.read.of == index {
-                    column.extend(output, &read, keys.len());
+            for &output in &placed.outputs {
+                if let Some(column) = outputs.get_mut(output) {
+                    column.extend(&self.plan.outputs[output], &read, count);
                 }
             }
         }
+        self.read = read;
         for (tail, spec) in layout.tails.iter().enumerate() {
             for &dictionary in &spec.releases {
                 let passing = &self.passing[tail];
@@ -361,10 +492,12 @@ impl WindowState {
         expired
     }
 
-    /// Forgets segments that all tails have passed, after saving what only they say.
+    /// Forgets segments that all tails have passed, after saving what only they say: a few at a time,
+    /// so that the first event after a long silence does not wait for all of them.
     fn retire(&mut self) -> Result<(), ScoreError> {
         let oldest = self.tails.iter().copied().min().unwrap_or(self.reservoir.next_seq());
-        while let Some(number) = self.reservoir.passed_segment(oldest) {
+        for _ in 0..RETIRED_PER_STEP {
+            let Some(number) = self.reservoir.passed_segment(oldest) else { break };
             let (since, home) = (self.reservoir.next_seq(), self.reservoir.open_segment());
             let mut carried = BTreeSet::new();
             let id = self.reservoir.id(number);
@@ -472,6 +605,7 @@ impl WindowState {
                     if !ids.iter().zip(part).all(|(&id, seq)| held.hold(key(id), seq)) {
                         return Err(SnapshotError::Damaged("an event has a key that no segment knows"));
                     }
+                    self.reservoir.keep_unpacked(&[]);
                 }
             }
         }
@@ -484,7 +618,7 @@ impl WindowState {
     fn restore_ranges(&mut self) -> Result<(), ScoreError> {
         let layout = Arc::clone(&self.layout);
         for (index, placed) in layout.placed.iter().enumerate() {
-            let Leave::Tail(leave) = placed.leave else { continue };
+            let Leave::Tail { tail: leave, .. } = placed.leave else { continue };
             let end = placed.enter.map_or(self.reservoir.next_seq(), |enter| self.tails[enter]);
             for part in parts(self.tails[leave]..end) {
                 let mut column = |column: usize| {
@@ -493,21 +627,22 @@ impl WindowState {
                 };
                 let keys = column(KEYS + placed.key)?;
                 let conditions = column(CONDITIONS)?;
-                let values = placed.column.map(&mut column).transpose()?.unwrap_or_default();
-                let enter = Feed {
-                    first_seq: part.start,
+                let values = column(placed.column.unwrap_or(CONDITIONS))?;
+                let seqs: Vec<i64> = (part.start.cast_signed()..part.end.cast_signed()).collect();
+                let course = Course {
+                    signs: &vec![1; seqs.len()],
+                    reads: &vec![0; seqs.len()],
+                    seqs: &seqs,
                     keys: &keys,
                     conditions: &conditions,
                     values: &values,
-                    cuts: &[],
                 };
-                let none = Feed { first_seq: 0, keys: &[], conditions: &[], values: &[], cuts: &[] };
                 let state = &mut self.words[placed.key];
                 with_accumulator!(&mut self.kinds[index], accumulator => {
-                    drive(accumulator, state, placed.place, (&enter, &none, false), &[], &mut Vec::new());
+                    drive(accumulator, state, placed.place, course, 0, &mut Vec::new());
                 }, ring => unreachable!("rows are kept by history"));
+                self.reservoir.keep_unpacked(&[]);
             }
-            self.reservoir.keep_unpacked(&self.tails);
         }
         Ok(())
     }
@@ -532,9 +667,9 @@ impl WindowState {
             let mut last_us = vec![i64::MIN; since.len()];
             for part in parts(self.reservoir.first_seq()..self.reservoir.next_seq()) {
                 self.relive(dictionary, part, &since, &mut last_us)?;
+                self.reservoir.keep_unpacked(&[]);
             }
             self.end_silences(dictionary);
-            self.reservoir.keep_unpacked(&self.tails);
         }
         Ok(())
     }
@@ -576,7 +711,7 @@ impl WindowState {
                     first_seq: seq,
                     keys: of_row(KEYS + dictionary),
                     conditions: of_row(CONDITIONS),
-                    values: placed.column.map_or(&[][..], of_row),
+                    values: of_row(placed.column.unwrap_or(CONDITIONS)),
                     cuts: &[1],
                 };
                 let (state, rows, mut out) = (&mut self.words[dictionary], enter.keys, Vec::new());

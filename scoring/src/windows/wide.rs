@@ -37,6 +37,16 @@ pub(super) fn negated(value: Wide) -> Wide {
     negated
 }
 
+/// The number times 1, -1 or 0, without a branch.
+#[inline(always)]
+pub(super) fn signed(value: Wide, sign: i64) -> Wide {
+    let negative = (sign >> 63).cast_unsigned();
+    let counts = (sign & 1).wrapping_neg().cast_unsigned();
+    let mut signed = value.map(|word| (word & counts) ^ negative);
+    add(&mut signed, [negative & 1, 0, 0, 0]);
+    signed
+}
+
 /// The square of an integer, exactly.
 #[inline]
 pub(super) fn square_of_int(value: i64) -> Wide {
@@ -66,13 +76,15 @@ pub(super) fn to_double_double(value: &[u64], fraction_bits: u32) -> (f64, f64) 
     let value: Wide = [value[0], value[1], value[2], value[3]];
     let negative = value[3] >> 63 == 1;
     let magnitude = if negative { negated(value) } else { value };
-    let scale = f64::from(-fraction_bits.cast_signed()).exp2();
     let (mut high, mut low) = (0.0, 0.0);
     // Words in halves: 32 bits convert exactly, and so do their products with powers of two.
-    for (i, word) in magnitude.iter().enumerate().rev() {
+    for (i, word) in (0_i32..4).zip(magnitude).rev() {
+        if word == 0 {
+            continue;
+        }
         for (half, bits) in [(1, word >> 32), (0, word & 0xffff_ffff)] {
             #[allow(clippy::cast_precision_loss)] // 32 bits fit
-            let part = bits as f64 * f64::from(u32::try_from(64 * i + 32 * half).unwrap_or(0)).exp2() * scale;
+            let part = bits as f64 * power_of_two(64 * i + 32 * half - fraction_bits.cast_signed());
             let sum = high + part;
             // Fast two-sum: parts fall in magnitude, except where `high` is still 0.
             low += part - (sum - high);
@@ -93,6 +105,11 @@ pub(super) fn variance(n: u64, sum: (f64, f64), squares: (f64, f64)) -> f64 {
     let mean_part = quotient(sum_squared, n);
     let (high, error) = two_sum(squares.0, -mean_part.0);
     ((high + (error + squares.1 - mean_part.1)) / n).max(0.0)
+}
+
+/// 2^`exponent`, for exponents of normal floats.
+fn power_of_two(exponent: i32) -> f64 {
+    f64::from_bits(u64::from((exponent + 1023).unsigned_abs()) << MANTISSA_BITS)
 }
 
 fn from_u128(value: u128) -> Wide {
@@ -180,6 +197,7 @@ mod tests {
             assert!((float(wide) - expected).abs() <= f64::EPSILON * expected.abs(), "{value}");
             let mut sum = wide;
             add(&mut sum, negated(wide));
+            assert_eq!((signed(wide, 1), signed(wide, -1), signed(wide, 0)), (wide, negated(wide), [0; 4]));
             assert_eq!(sum, [0; 4], "{value}");
         }
         assert!((float(square_of_float(-1.5)) - 2.25).abs() < f64::EPSILON);

@@ -1,0 +1,1 @@
+SELECT now() > event_time AS x FROM transactions

@@ -1,0 +1,1 @@
+SELECT card AS c, count(*) AS n FROM transactions GROUP BY card

@@ -1,0 +1,1 @@
+SELECT first_value(amount_minor) IGNORE NULLS OVER (PARTITION BY card ORDER BY event_time RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW) AS x FROM transactions

@@ -1,0 +1,4 @@
+WITH t AS (
+    SELECT *, median(lat) OVER (PARTITION BY card ORDER BY event_time RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW) AS m FROM transactions
+)
+SELECT m AS x FROM t

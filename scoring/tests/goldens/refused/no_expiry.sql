@@ -1,0 +1,1 @@
+SELECT count(*) OVER (PARTITION BY card ORDER BY event_time) AS x FROM transactions

@@ -1,0 +1,1 @@
+SELECT max(currency) OVER (PARTITION BY card ORDER BY event_time RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW) AS x FROM transactions

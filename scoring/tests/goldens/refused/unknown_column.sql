@@ -1,0 +1,1 @@
+SELECT amonut_minor AS x FROM transactions

@@ -1,0 +1,1 @@
+SELECT amount_minor AS a FROM transactions WHERE amount_minor > 1
