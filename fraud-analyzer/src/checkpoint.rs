@@ -39,13 +39,13 @@ pub(crate) struct Checkpoint {
 struct Header {
     format: u32,
     progress: Progress,
-    /// Layer and number of each segment.
+    /// Reservoir and number of each segment.
     segments: Vec<(u32, u64)>,
 }
 
 impl Checkpoint {
     fn encode(&self) -> Vec<u8> {
-        let segments = self.state.segments.iter().map(|id| (id.layer, id.number)).collect();
+        let segments = self.state.segments.iter().map(|id| (id.reservoir, id.number)).collect();
         let header = Header { format: FORMAT, progress: self.progress.clone(), segments };
         let mut bytes = serde_json::to_vec(&header).expect("a header has no maps with odd keys");
         bytes.push(b'\n');
@@ -66,7 +66,7 @@ impl Checkpoint {
             return Err(format!("it has format {}, this build reads format {FORMAT}", header.format));
         }
         let segments =
-            header.segments.into_iter().map(|(layer, number)| SegmentId { layer, number }).collect();
+            header.segments.into_iter().map(|(reservoir, number)| SegmentId { reservoir, number }).collect();
         Ok(Self {
             progress: header.progress,
             state: Cut { bytes: body[line + 1..].to_vec(), segments, open: Vec::new() },

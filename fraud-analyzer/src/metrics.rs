@@ -19,7 +19,7 @@ pub struct Metrics {
     pub batch_transactions: Histogram,
     /// Transactions read but not yet decided durably, plus those still to be read.
     pub lag_transactions: IntGauge,
-    /// Events that windows still need.
+    /// Events in the segments that some window still needs.
     pub window_events: IntGauge,
     /// Time to write one checkpoint, beside the hot path.
     pub checkpoint_seconds: Histogram,
@@ -82,7 +82,10 @@ impl Metrics {
                 "paystream_analyzer_lag_transactions",
                 "Accepted transactions without a durable decision.",
             )?,
-            window_events: gauge("paystream_analyzer_window_events", "Events that windows still need.")?,
+            window_events: gauge(
+                "paystream_analyzer_window_events",
+                "Events in the segments that some window still needs.",
+            )?,
             checkpoint_seconds: histogram(
                 "paystream_analyzer_checkpoint_seconds",
                 "Time to write one checkpoint.",

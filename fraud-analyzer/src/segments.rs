@@ -44,7 +44,8 @@ impl SegmentDir {
     /// Removes what neither a kept checkpoint names nor a later one will: `open` is what the newest one
     /// says is not sealed yet.
     pub(crate) fn clean(&self, kept: &BTreeSet<SegmentId>, open: &[SegmentId]) -> io::Result<()> {
-        let later = |id: &SegmentId| open.iter().any(|o| o.layer == id.layer && o.number <= id.number);
+        let later =
+            |id: &SegmentId| open.iter().any(|o| o.reservoir == id.reservoir && o.number <= id.number);
         self.pending().retain(|id, _| kept.contains(id) || later(id));
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
@@ -57,8 +58,8 @@ impl SegmentDir {
         Ok(())
     }
 
-    fn path(&self, SegmentId { layer, number }: SegmentId) -> PathBuf {
-        self.dir.join(format!("{layer}-{number:012}{SUFFIX}"))
+    fn path(&self, SegmentId { reservoir, number }: SegmentId) -> PathBuf {
+        self.dir.join(format!("{reservoir}-{number:012}{SUFFIX}"))
     }
 
     fn pending(&self) -> MutexGuard<'_, BTreeMap<SegmentId, Arc<[u8]>>> {
@@ -67,8 +68,8 @@ impl SegmentDir {
 }
 
 fn name_of(path: &Path) -> Option<SegmentId> {
-    let (layer, number) = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.split_once('-')?;
-    Some(SegmentId { layer: layer.parse().ok()?, number: number.parse().ok()? })
+    let (reservoir, number) = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.split_once('-')?;
+    Some(SegmentId { reservoir: reservoir.parse().ok()?, number: number.parse().ok()? })
 }
 
 impl SegmentStore for SegmentDir {
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     fn id(number: u64) -> SegmentId {
-        SegmentId { layer: 0, number }
+        SegmentId { reservoir: 0, number }
     }
 
     #[test]

@@ -119,8 +119,8 @@ fn uninterrupted(decided: &[Decided]) -> String {
 }
 
 fn remove_checkpoints(dir: &Path, how_many: usize) {
-    let mut files: Vec<_> =
-        std::fs::read_dir(dir.join("analyzer")).unwrap().map(|e| e.unwrap().path()).collect();
+    let entries = std::fs::read_dir(dir.join("analyzer")).unwrap().map(|e| e.unwrap().path());
+    let mut files: Vec<_> = entries.filter(|path| path.is_file()).collect();
     files.sort();
     for newest in files.into_iter().rev().take(how_many) {
         std::fs::remove_file(newest).unwrap();

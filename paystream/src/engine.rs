@@ -45,9 +45,9 @@ pub(crate) fn bench(global: &Global, command: BenchCommand) -> Outcome {
     };
     let report = block_on(bench::run(&config))?;
     if json {
-        output::print_json(&report)?
+        output::print_json(&report)?;
     } else {
-        output::print_line(&bench_text(&report))?
+        output::print_line(&bench_text(&report))?;
     }
     Ok(())
 }
@@ -56,9 +56,9 @@ fn explain(path: &Path, json: bool) -> Outcome {
     let source = RulesetSource::without_rules(feature_files(path).or_usage()?);
     let kept = Ruleset::load(&source).or_usage()?.explain();
     if json {
-        output::print_json(&kept)?
+        output::print_json(&kept)?;
     } else {
-        output::print_line(&explain_text(&kept))?
+        output::print_line(&explain_text(&kept))?;
     }
     Ok(())
 }
@@ -124,10 +124,14 @@ fn bench_text(report: &BenchReport) -> String {
     let _ = write!(
         text,
         "\none event, p50 µs  {:>14.1}\none event, p99 µs  {:>14.1}\npeak memory, MiB   {peak:>14.0}\n\
+         checkpoint, µs     {:>14.0}\ncheckpoint, bytes  {:>14}\nrestore, s         {:>14.2}\n\
          live events        {:>14}\nlive keys          {:>14}\nstate bytes a key  {:>14.0}\n\
          segment B an event {:>14.1}\ndecision hash       {}",
         report.single_p50_us,
         report.single_p99_us,
+        report.checkpoint_us,
+        report.checkpoint_bytes,
+        report.restore_s,
         report.live_events,
         report.live_keys,
         report.state_bytes_per_key,

@@ -50,6 +50,15 @@ impl Writer {
         &self.0
     }
 
+    /// A number in as few bytes as it needs, seven bits in each (LEB128).
+    pub(crate) fn varint(&mut self, mut n: u64) {
+        while n > 0x7f {
+            self.0.push((n & 0x7f) as u8 | 0x80);
+            n >>= 7;
+        }
+        self.0.push(n as u8);
+    }
+
     pub(crate) fn u32(&mut self, n: u32) {
         self.0.extend(n.to_le_bytes());
     }
@@ -60,6 +69,11 @@ impl Writer {
 
     pub(crate) fn i64(&mut self, n: i64) {
         self.0.extend(n.to_le_bytes());
+    }
+
+    /// Bytes without their number.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
@@ -125,6 +139,18 @@ impl<'a> Reader<'a> {
     /// Where the last byte ends.
     pub(crate) const fn end(&self) -> usize {
         self.end
+    }
+
+    pub(crate) fn varint(&mut self) -> Result<u64, SnapshotError> {
+        let mut n = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            n |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(n);
+            }
+        }
+        Err(SnapshotError::Damaged("a number does not end"))
     }
 
     pub(crate) fn u32(&mut self) -> Result<u32, SnapshotError> {

@@ -75,7 +75,7 @@ pub enum ScoreError {
         /// What is wrong with it.
         source: SnapshotError,
     },
-    /// An expression failed on the data, for example a division by zero in integers.
+    /// An expression does not give what its type says.
     #[error("evaluating `{expression}`: {source}")]
     Evaluate {
         /// The feature or rule.

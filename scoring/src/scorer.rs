@@ -35,7 +35,7 @@ pub struct Cut {
     pub bytes: Vec<u8>,
     /// The sealed segments it goes on from: they must be durable before the bytes are.
     pub segments: Vec<SegmentId>,
-    /// Per layer, the segment that is not sealed yet: what is before it and not among `segments` is of
+    /// Per reservoir, the segment that is not sealed yet: what is before it and not among `segments` is of
     /// no use to this cut or any later one.
     pub open: Vec<SegmentId>,
 }
@@ -43,11 +43,11 @@ pub struct Cut {
 /// What a [`Scorer`] holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// Events that some window still needs.
+    /// Events in the segments that some window still needs.
     pub events: u64,
     /// Keys and distinct values that some window still needs.
     pub keys: u64,
-    /// Bytes of memory for accumulators.
+    /// Bytes of memory for the words of accumulators, per key; lists and counts of pairs come on top.
     pub state_bytes: u64,
     /// Bytes of sealed segments in the store.
     pub segment_bytes: u64,
@@ -59,7 +59,7 @@ pub struct Held {
 #[derive(Debug)]
 pub struct Scorer {
     ruleset: Ruleset,
-    /// One per layer of features.
+    /// Windows that share a reservoir.
     windows: Vec<WindowState>,
     last_time_us: i64,
 }
@@ -68,9 +68,9 @@ impl Scorer {
     /// A scorer that has seen nothing yet and leaves its segments in `store`.
     #[must_use]
     pub fn new(ruleset: Ruleset, store: &Arc<dyn SegmentStore>) -> Self {
-        let layers = (0..).zip(&ruleset.features.layers);
-        let windows =
-            layers.map(|(layer, plan)| WindowState::new(Arc::clone(plan), layer, Arc::clone(store)));
+        let plans = (0..).zip(&ruleset.features.windows);
+        let windows = plans
+            .map(|(reservoir, (_, plan))| WindowState::new(Arc::clone(plan), reservoir, Arc::clone(store)));
         Self { windows: windows.collect(), ruleset, last_time_us: i64::MIN }
     }
 
@@ -170,12 +170,12 @@ impl Scorer {
         for windows in &self.windows {
             windows.write(&mut out);
         }
-        let segments = (0..)
-            .zip(&self.windows)
-            .flat_map(|(layer, windows)| windows.segments().map(move |number| SegmentId { layer, number }));
+        let segments = (0..).zip(&self.windows).flat_map(|(reservoir, windows)| {
+            windows.segments().map(move |number| SegmentId { reservoir, number })
+        });
         let open = (0..)
             .zip(&self.windows)
-            .map(|(layer, windows)| SegmentId { layer, number: windows.segments().end });
+            .map(|(reservoir, windows)| SegmentId { reservoir, number: windows.segments().end });
         Cut { bytes: out.finish(), segments: segments.collect(), open: open.collect() }
     }
 
@@ -203,8 +203,10 @@ impl Scorer {
         }
         let last_time_us = input.i64()?;
         let windows = (0..)
-            .zip(&ruleset.features.layers)
-            .map(|(layer, plan)| WindowState::restore(Arc::clone(plan), layer, Arc::clone(store), &mut input))
+            .zip(&ruleset.features.windows)
+            .map(|(state, (_, plan))| {
+                WindowState::restore(Arc::clone(plan), state, Arc::clone(store), &mut input)
+            })
             .collect::<Result<_, _>>()?;
         input.finish()?;
         Ok(Self { ruleset, windows, last_time_us })
@@ -212,8 +214,8 @@ impl Scorer {
 }
 
 fn features_digest(ruleset: &Ruleset) -> [u8; 32] {
-    let layers = ruleset.features.layers.iter().map(|plan| plan.describe());
-    Sha256::digest(layers.collect::<Vec<_>>().join("\n")).into()
+    let plans = ruleset.features.windows.iter().map(|(_, plan)| plan.describe());
+    Sha256::digest(plans.collect::<Vec<_>>().join("\n")).into()
 }
 
 fn ids(batch: &RecordBatch) -> Result<Vec<TransactionId>, ScoreError> {

@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Names a sealed segment of events: written once, never changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentId {
-    /// The layer of features whose windows read it, from 0.
-    pub layer: u32,
-    /// Its place in the layer's order.
+    /// The reservoir it belongs to, from 0: a ruleset has one per layer of its features.
+    pub reservoir: u32,
+    /// Its place in the reservoir's order.
     pub number: u64,
 }
 
 impl fmt::Display for SegmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.layer, self.number)
+        write!(f, "{}-{}", self.reservoir, self.number)
     }
 }
 
@@ -32,9 +32,9 @@ pub trait SegmentStore: fmt::Debug + Send + Sync {
     /// When it cannot be read. The engine then stops: a wrong figure is worse than none.
     fn get(&self, id: SegmentId) -> io::Result<Arc<[u8]>>;
 
-    /// No window needs the segments of `layer` before `number` any more. A checkpoint may: a store
+    /// No window needs the segments of `reservoir` before `number` any more. A checkpoint may: a store
     /// that outlives the process must keep what its checkpoints name.
-    fn forget(&self, layer: u32, number: u64);
+    fn forget(&self, reservoir: u32, number: u64);
 }
 
 /// Keeps segments in memory, for runs that need no restart.
@@ -71,7 +71,7 @@ impl SegmentStore for MemoryStore {
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("segment {id} was never put")))
     }
 
-    fn forget(&self, layer: u32, number: u64) {
-        self.lock().retain(|id, _| id.layer != layer || id.number >= number);
+    fn forget(&self, reservoir: u32, number: u64) {
+        self.lock().retain(|id, _| id.reservoir != reservoir || id.number >= number);
     }
 }

@@ -92,6 +92,19 @@ fn in_batch(file: &SourceFile, rows: &RecordBatch) -> RecordBatch {
     })
 }
 
+/// Equal, but for what batch SQL itself loses: its sliding variances add floats and take them away again.
+fn assert_close(batch: &str, found: &str, name: &str) {
+    let close = |a: &str, b: &str| match (a.parse::<f64>(), b.parse::<f64>()) {
+        (Ok(a), Ok(b)) => (a - b).abs() <= 1e-9 * a.abs().max(b.abs()) || (a - b).abs() < 1e-7,
+        _ => a == b,
+    };
+    let cells = |text: &str| text.split([',', '\n']).map(str::to_owned).collect::<Vec<_>>();
+    let (batch_cells, found_cells) = (cells(batch), cells(found));
+    let same = batch_cells.len() == found_cells.len()
+        && batch_cells.iter().zip(&found_cells).all(|(a, b)| close(a, b));
+    assert!(same, "{name}: in batch\n{batch}\nfound\n{found}");
+}
+
 #[test]
 fn every_construct_gives_its_answer_however_it_is_run() {
     let list = input();
@@ -118,7 +131,7 @@ fn every_construct_gives_its_answer_however_it_is_run() {
             let restored = incremental(&ruleset, &list, &[cut], true);
             assert_eq!(csv(&restored, &names), found, "{}: restored at {cut}", file.name);
         }
-        assert_eq!(csv(&in_batch(&file, &whole), &names), found, "{}: in batch", file.name);
+        assert_close(&csv(&in_batch(&file, &whole), &names), &found, &file.name);
     }
 }
 

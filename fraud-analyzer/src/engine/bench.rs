@@ -49,6 +49,12 @@ pub struct BenchReport {
     pub single_p50_us: f64,
     /// The 99th percentile.
     pub single_p99_us: f64,
+    /// Microseconds for which a checkpoint at the end holds scoring up.
+    pub checkpoint_us: f64,
+    /// Bytes of that checkpoint beside sealed segments, which are written once each.
+    pub checkpoint_bytes: usize,
+    /// Seconds to restore it.
+    pub restore_s: f64,
     /// The most memory the process had resident, in bytes; 0 where the system does not say.
     pub peak_rss_bytes: u64,
     /// Keys and distinct values that windows hold at the end.
@@ -92,7 +98,7 @@ pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
     let (features, rules) = (ruleset.feature_names().len(), ruleset.rule_ids().len());
     let store = MemoryStore::new();
     let shared: Arc<dyn SegmentStore> = Arc::<MemoryStore>::clone(&store);
-    let mut scorer = Scorer::new(ruleset, &shared);
+    let mut scorer = Scorer::new(ruleset.clone(), &shared);
     let mut clock = Clock { last: Instant::now(), stages: BTreeMap::new() };
     let (mut events, mut took) = (0_u64, Duration::ZERO);
     let mut hash = DecisionHash::default();
@@ -127,7 +133,13 @@ pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
     singles.sort_unstable();
     let held = scorer.held();
     let peak_rss_bytes = peak_rss_bytes();
+    let began = Instant::now();
+    let cut = scorer.checkpoint();
+    let checkpoint = began.elapsed();
     drop(scorer);
+    let began = Instant::now();
+    drop(Scorer::restore(ruleset, &shared, &cut.bytes).context("restoring the checkpoint")?);
+    let restore = began.elapsed();
     #[allow(clippy::cast_precision_loss)] // figures for people
     let per = |amount: u128, of: u64| amount as f64 / of.max(1) as f64;
     let rate = |events: u64, took: Duration| {
@@ -152,6 +164,9 @@ pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
         ns_by_stage: clock.stages.iter().map(|(s, d)| (s.as_str(), per(d.as_nanos(), events))).collect(),
         single_p50_us: single(50),
         single_p99_us: single(99),
+        checkpoint_us: checkpoint.as_secs_f64() * 1e6,
+        checkpoint_bytes: cut.bytes.len(),
+        restore_s: restore.as_secs_f64(),
         peak_rss_bytes,
         live_keys: held.keys,
         live_events: held.events,

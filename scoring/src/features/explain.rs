@@ -40,13 +40,12 @@ impl FeaturePlan {
     /// All state, by layer.
     pub(crate) fn explain(&self) -> Vec<KeptState> {
         let mut kept = Vec::new();
-        for (layer, plan) in (1..).zip(&self.layers) {
+        for (state, (layer, plan)) in self.windows.iter().enumerate() {
             for (index, accumulator) in plan.accumulators.iter().enumerate() {
                 let reads = |output: usize| plan.outputs[output].read.of == index;
-                let slots =
-                    self.window_slots(layer - 1).iter().enumerate().filter(|&(output, _)| reads(output));
+                let slots = self.window_slots(state).iter().enumerate().filter(|&(output, _)| reads(output));
                 let features = self.readers(slots.map(|(_, &slot)| slot).collect());
-                kept.push(self.state(layer, plan, accumulator, features));
+                kept.push(self.state(*layer, plan, accumulator, features));
             }
         }
         kept
@@ -115,8 +114,8 @@ impl FeaturePlan {
         let argument = condition.argument.map(|(argument, magnitude)| match magnitude {
             Magnitude::Any => format!("{} IS NOT NULL", input(argument)),
             Magnitude::Finite => format!("{} is finite", input(argument)),
-            Magnitude::Summable => format!("{} is below 2^74", input(argument)),
-            Magnitude::Squarable => format!("{} is below 2^37", input(argument)),
+            Magnitude::Summable => format!("{} is less than 2^74 from 0", input(argument)),
+            Magnitude::Squarable => format!("{} is less than 2^37 from 0", input(argument)),
         });
         let parts: Vec<String> = filter.into_iter().chain(argument).collect();
         (!parts.is_empty()).then(|| parts.join(" AND "))

@@ -4,7 +4,7 @@
 //! in the order they can be computed. A window over columns that other windows made is a *layer* above
 //! them. Files and common table expressions are only names for slots: once planned, they are gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -32,8 +32,8 @@ use crate::windows::spec::{Input, WindowPlan};
 /// What the feature files ask for: the windows to keep, and the columns to compute from them.
 #[derive(Debug, Clone)]
 pub(crate) struct FeaturePlan {
-    /// The windows of each layer, from the lowest.
-    pub(crate) layers: Vec<Arc<WindowPlan>>,
+    /// The windows of each layer, which share a reservoir, from the lowest.
+    pub(crate) windows: Vec<(usize, Arc<WindowPlan>)>,
     steps: Vec<Step>,
     /// Per slot: what it is called.
     slots: Vec<String>,
@@ -62,7 +62,7 @@ struct Step {
 #[derive(Debug, Clone)]
 enum Compute {
     /// The windows of a layer, into these slots.
-    Windows { layer: usize, into: Vec<usize> },
+    Windows { state: usize, into: Vec<usize> },
     /// Expressions, each into its slot.
     Expressions(Vec<(usize, String, Arc<dyn PhysicalExpr>)>),
 }
@@ -134,8 +134,8 @@ impl FeaturePlan {
             let input = RecordBatch::try_new_with_options(Arc::clone(&step.schema), reads.collect(), &rows)
                 .map_err(failed)?;
             match &step.compute {
-                Compute::Windows { layer, into } => {
-                    let columns = states[*layer].process(&input, times_us, probe)?;
+                Compute::Windows { state, into } => {
+                    let columns = states[*state].process(&input, times_us, probe)?;
                     for (&slot, column) in into.iter().zip(columns) {
                         slots[slot] = Some(column);
                     }
@@ -153,10 +153,10 @@ impl FeaturePlan {
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &rows).map_err(failed)
     }
 
-    /// The slots of a layer's window outputs, in the plan's order.
+    /// The slots of a layer's window outputs, in its plan's order.
     pub(super) fn window_slots(&self, of: usize) -> &[usize] {
         let found = self.steps.iter().find_map(|step| match &step.compute {
-            Compute::Windows { layer, into } if *layer == of => Some(into.as_slice()),
+            Compute::Windows { state, into } if *state == of => Some(into.as_slice()),
             _ => None,
         });
         found.unwrap_or_default()
@@ -308,7 +308,7 @@ impl Planner {
         let meanings = self.meanings();
         let state = context.state();
         let mut steps = Vec::new();
-        let mut layers = Vec::new();
+        let mut windows = Vec::new();
         let compile = |expr: &Expr, reads: &[usize]| {
             let fields = reads.iter().map(|&slot| (None, Arc::clone(&all.fields()[slot])));
             let schema = DFSchema::new_with_metadata(fields.collect(), std::collections::HashMap::new())?;
@@ -340,16 +340,13 @@ impl Planner {
                     Source::Window(output) if slot.layer == layer => Some((output, i)),
                     _ => None,
                 });
-                let mut into: Vec<_> = into.collect();
-                into.sort_unstable();
-                // Two windows may share an output: each output goes to its first slot, and on from there.
-                layers.push(Arc::new(plan));
-                let into = into.into_iter().map(|(_, slot)| slot).collect();
+                let into: BTreeMap<usize, usize> = into.collect();
                 steps.push(Step {
                     schema: schema_of(&reads),
                     reads,
-                    compute: Compute::Windows { layer: layer - 1, into },
+                    compute: Compute::Windows { state: windows.len(), into: into.into_values().collect() },
                 });
+                windows.push((layer, Arc::new(plan)));
             }
             for depth in 1..=deepest {
                 let list: Vec<_> = expressions(layer, depth).collect();
@@ -370,7 +367,7 @@ impl Planner {
             }
         }
         let slots = self.slots.into_iter().map(|slot| slot.name).collect();
-        Ok(FeaturePlan { layers, steps, slots, features: self.features, schema })
+        Ok(FeaturePlan { windows, steps, slots, features: self.features, schema })
     }
 }
 
@@ -533,12 +530,13 @@ pub(super) fn options(context: &SessionContext, text: &str) -> Result<Options, (
     for (number, line) in text.lines().enumerate() {
         let Some(comment) = line.trim().strip_prefix("--") else { continue };
         let words = comment.split_whitespace().collect::<Vec<_>>().join(" ");
-        let Some(interval) = words.to_uppercase().strip_prefix("EXPIRE KEYS AFTER ").map(str::to_owned)
+        const SAID: &str = "EXPIRE KEYS AFTER ";
+        let Some(interval) =
+            words.get(..SAID.len()).filter(|w| w.eq_ignore_ascii_case(SAID)).and(words.get(SAID.len()..))
         else {
             continue;
         };
         let refused = |reason: String| (number + 1, format!("EXPIRE KEYS AFTER INTERVAL '…': {reason}"));
-        let interval = &words[words.len() - interval.len()..];
         let expr = context
             .parse_sql_expr(interval.trim_end_matches(';'), &DFSchema::empty())
             .map_err(|e| refused(e.strip_backtrace()))?;

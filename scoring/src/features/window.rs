@@ -18,6 +18,8 @@ use crate::windows::values::float_to_ordered;
 const SUPPORTED: &str =
     "count, sum, avg, var, var_pop, stddev, stddev_pop, min, max, first_value, last_value and lag";
 
+const NO_FILTER: &str = "FILTER is for aggregates, not for first_value, last_value and lag";
+
 /// A layer's windows under construction, each part once.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
@@ -141,7 +143,7 @@ impl Builder {
                 let value_type = value_type(&argument.get_type(schema).map_err(|e| e.to_string())?)?;
                 let value = self.value(argument, value_type);
                 if window.filter.is_some() {
-                    return Err("FILTER is for aggregates, not for first_value and last_value".to_owned());
+                    return Err(NO_FILTER.to_owned());
                 }
                 let valid = self.counts(argument, schema, window, Magnitude::Any)?;
                 let kept = Argument { value: Some(value), valid };
@@ -201,6 +203,9 @@ impl Builder {
         schema: &DFSchema,
         window: Window,
     ) -> Result<(Read, ValueType), String> {
+        if window.filter.is_some() {
+            return Err(NO_FILTER.to_owned());
+        }
         let data_type = argument.get_type(schema).map_err(|e| e.to_string())?;
         let value_type = value_type(&data_type)?;
         let literal = |index: usize| match params.args.get(index).map(unaliased) {

@@ -55,7 +55,7 @@ impl Column {
             (Self::Float(list), How::Sum) => {
                 list.extend(of_rows.map(|words| {
                     (words[0] > 0).then(|| wide::to_double_double(&words[1..5], FRACTION_BITS).0)
-                }))
+                }));
             }
             (Self::Float(list), How::Average) => list.extend(of_rows.map(|words| average(words, float))),
             (Self::Float(list), How::Variance { sample, root }) => {
@@ -197,6 +197,9 @@ fn spread(words: &[u64], float: bool, sample: bool, root: bool) -> Option<f64> {
     if n == 0 || (sample && n == 1) {
         return None;
     }
+    if !float && let Some(exact) = spread_of_ints(words, sample) {
+        return Some(if root { exact.sqrt() } else { exact });
+    }
     let (sum, squares) = if float {
         let double = |words: &[u64]| wide::to_double_double(words, FRACTION_BITS);
         (double(&words[1..5]), double(&words[5..9]))
@@ -209,6 +212,17 @@ fn spread(words: &[u64], float: bool, sample: bool, root: bool) -> Option<f64> {
     #[allow(clippy::cast_precision_loss)] // counts are far below 2^53
     let variance = if sample { population * (n as f64 / (n - 1) as f64) } else { population };
     Some(if root { variance.sqrt() } else { variance })
+}
+
+/// The variance of integers whose sums are small enough for `n * squares - sum^2` to fit 128 bits: exact
+/// up to the division, and nearly always so.
+fn spread_of_ints(words: &[u64], sample: bool) -> Option<f64> {
+    let n = i128::from(u32::try_from(words[0]).ok()?);
+    let sum = i128::from(i64::try_from(int_sum(&words[1..3])).ok()?);
+    let squares = (words[5] | words[6] == 0 && words[4] < 1 << 31).then(|| int_sum(&words[3..5]))?;
+    let spread = n.checked_mul(squares)?.checked_sub(sum.checked_mul(sum)?)?;
+    #[allow(clippy::cast_precision_loss)] // the last step, as in SQL
+    Some(spread as f64 / (n * if sample { n - 1 } else { n }) as f64)
 }
 
 /// A sum beyond an `i64` stays at its end: a rule that asks for "more than" still holds.

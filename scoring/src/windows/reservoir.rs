@@ -40,10 +40,13 @@ pub(super) struct KeyRecord {
     pub(super) history: Vec<u64>,
 }
 
+/// A record and the value it is of.
+pub(super) type KeyOf = (KeyRecord, Box<[u8]>);
+
 /// An append-only queue of events with random access by sequence number.
 #[derive(Debug)]
 pub(super) struct Reservoir {
-    layer: u32,
+    reservoir: u32,
     columns: usize,
     store: Arc<dyn SegmentStore>,
     /// The oldest segment that is still needed.
@@ -62,6 +65,7 @@ pub(super) struct Reservoir {
 #[derive(Debug)]
 pub(super) struct Segment {
     bytes: Arc<[u8]>,
+    first_seq: u64,
     events: usize,
     /// Where each column is packed.
     packed: Vec<Range<usize>>,
@@ -70,9 +74,9 @@ pub(super) struct Segment {
 }
 
 impl Reservoir {
-    pub(super) fn new(layer: u32, columns: usize, store: Arc<dyn SegmentStore>) -> Self {
+    pub(super) fn new(reservoir: u32, columns: usize, store: Arc<dyn SegmentStore>) -> Self {
         Self {
-            layer,
+            reservoir,
             columns,
             store,
             first_segment: 0,
@@ -111,7 +115,7 @@ impl Reservoir {
 
     /// The full name of a segment.
     pub(super) const fn id(&self, number: u64) -> SegmentId {
-        SegmentId { layer: self.layer, number }
+        SegmentId { reservoir: self.reservoir, number }
     }
 
     /// Bytes that the sealed segments take.
@@ -265,7 +269,7 @@ impl Reservoir {
         self.read.remove(&self.first_segment);
         self.sealed.pop_front();
         self.first_segment += 1;
-        self.store.forget(self.layer, self.first_segment);
+        self.store.forget(self.reservoir, self.first_segment);
     }
 
     /// Lets go of unpacked segments that no tail is in.
@@ -275,33 +279,33 @@ impl Reservoir {
 
     /// Takes up what a checkpoint says: the sealed segments from the store, the newest from `open`.
     pub(super) fn restore(
-        layer: u32,
+        reservoir: u32,
         columns: usize,
         store: Arc<dyn SegmentStore>,
         sealed: Range<u64>,
         checksums: &[u64],
         open: &mut Segment,
     ) -> Result<Self, SnapshotError> {
-        let mut reservoir = Self::new(layer, columns, store);
-        reservoir.first_segment = sealed.start;
-        reservoir.open_segment = sealed.end;
-        reservoir.next_seq = sealed.end * SEGMENT_EVENTS + open.events as u64;
-        for (index, column) in reservoir.open.iter_mut().enumerate() {
+        let mut restored = Self::new(reservoir, columns, store);
+        restored.first_segment = sealed.start;
+        restored.open_segment = sealed.end;
+        restored.next_seq = sealed.end * SEGMENT_EVENTS + open.events as u64;
+        for (index, column) in restored.open.iter_mut().enumerate() {
             column.extend_from_slice(open.column(index)?);
         }
         if open.events >= SEGMENT {
             return Err(SnapshotError::Damaged("the newest segment is too long"));
         }
         for (number, &expected) in sealed.zip(checksums) {
-            let id = reservoir.id(number);
-            let segment = fetch(&*reservoir.store, id, columns)
+            let id = restored.id(number);
+            let segment = fetch(&*restored.store, id, columns)
                 .map_err(|error| SnapshotError::Segment { id, reason: error.to_string() })?;
             if checksum(&segment.bytes) != expected {
                 return Err(SnapshotError::Segment { id, reason: "it is of another run".to_owned() });
             }
-            reservoir.sealed.push_back((segment.bytes.len() as u64, expected));
+            restored.sealed.push_back((segment.bytes.len() as u64, expected));
         }
-        Ok(reservoir)
+        Ok(restored)
     }
 }
 
@@ -342,7 +346,14 @@ impl Segment {
             packed.push(end - length..end);
         }
         let keys = input.position()..input.end();
-        Ok(Self { bytes, events, packed, unpacked: vec![None; columns], keys })
+        Ok(Self {
+            bytes,
+            first_seq: number * SEGMENT_EVENTS,
+            events,
+            packed,
+            unpacked: vec![None; columns],
+            keys,
+        })
     }
 
     pub(super) fn column(&mut self, index: usize) -> Result<&[i64], SnapshotError> {
@@ -368,34 +379,41 @@ impl Segment {
     }
 
     /// What the segment says of keys: records and values, in the order they were written.
-    pub(super) fn keys(&self) -> Result<Vec<(KeyRecord, Box<[u8]>)>, SnapshotError> {
+    pub(super) fn keys(&self) -> Result<Vec<KeyOf>, SnapshotError> {
+        const TOO_LARGE: SnapshotError = SnapshotError::Damaged("the record of a key does not fit");
         let mut input = Reader::part(&self.bytes[self.keys.clone()]);
-        let count = input.u64()?;
+        let count = input.varint()?;
         let mut keys = Vec::new();
         for _ in 0..count {
             let dictionary = usize::from(input.u8()?);
-            let id = input.u32()?;
-            let since = input.u64()?;
-            let value = input.bytes()?.into();
-            let history = input.u64s()?;
+            let id = u32::try_from(input.varint()?).map_err(|_| TOO_LARGE)?;
+            let since = input.varint()?.checked_add(self.first_seq).ok_or(TOO_LARGE)?;
+            let length = usize::try_from(input.varint()?).map_err(|_| TOO_LARGE)?;
+            let value = input.take(length)?.into();
+            let words = input.varint()?;
+            let history = (0..words).map(|_| input.varint()).collect::<Result<_, _>>()?;
             keys.push((KeyRecord { dictionary, id, since, history }, value));
         }
         Ok(keys)
     }
 }
 
-/// Writes the records of keys that [`Segment::keys`] reads.
+/// Writes the records of keys whose home is a segment, as [`Segment::keys`] reads them.
 pub(super) fn write_keys<'a>(
     out: &mut Writer,
+    segment: u64,
     records: impl Iterator<Item = (&'a KeyRecord, &'a [u8])> + Clone,
 ) {
-    out.u64(records.clone().count() as u64);
+    let first_seq = segment * SEGMENT_EVENTS;
+    out.varint(records.clone().count() as u64);
     for (record, value) in records {
         out.u8(u8::try_from(record.dictionary).expect("the planner allows fewer than 256 dictionaries"));
-        out.u32(record.id);
-        out.u64(record.since);
-        out.bytes(value);
-        out.u64s(&record.history);
+        out.varint(u64::from(record.id));
+        out.varint(record.since - first_seq);
+        out.varint(value.len() as u64);
+        out.raw(value);
+        out.varint(record.history.len() as u64);
+        record.history.iter().for_each(|&word| out.varint(word));
     }
 }
 

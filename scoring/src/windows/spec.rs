@@ -229,7 +229,7 @@ pub(crate) struct OutputSpec {
     pub(crate) data_type: DataType,
 }
 
-/// All windows of a layer, each expression, condition and accumulator once.
+/// Windows that share a reservoir, each expression, condition and accumulator once.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WindowPlan {
     pub(crate) inputs: Vec<Input>,

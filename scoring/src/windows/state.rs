@@ -1,4 +1,4 @@
-//! The state of a layer's windows, moved on from batch to batch.
+//! The state of windows that share a reservoir, moved on from batch to batch.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -15,7 +15,9 @@ use super::dictionary::Dictionary;
 use super::inputs::prepare;
 use super::layout::{CourseSpec, Layout, Leave, Placed};
 use super::read::Column;
-use super::reservoir::{CONDITIONS, KEYS, KeyRecord, Reservoir, SEGMENT_EVENTS, Segment, TIME, write_keys};
+use super::reservoir::{
+    CONDITIONS, KEYS, KeyOf, KeyRecord, Reservoir, SEGMENT_EVENTS, Segment, TIME, write_keys,
+};
 use super::spec::{Keep, ValueType, WindowPlan};
 use crate::binary::{Reader, Writer};
 use crate::error::{ScoreError, SnapshotError};
@@ -30,7 +32,7 @@ const STEP_EVENTS: usize = 16_384;
 /// Segments forgotten after a step: more than a step can fill.
 const RETIRED_PER_STEP: usize = 2;
 
-/// Everything the windows of a layer remember.
+/// Everything that windows that share a reservoir remember.
 #[derive(Debug)]
 pub(crate) struct WindowState {
     plan: Arc<WindowPlan>,
@@ -253,9 +255,9 @@ macro_rules! with_accumulator {
 }
 
 impl WindowState {
-    pub(crate) fn new(plan: Arc<WindowPlan>, layer: u32, store: Arc<dyn SegmentStore>) -> Self {
+    pub(crate) fn new(plan: Arc<WindowPlan>, reservoir: u32, store: Arc<dyn SegmentStore>) -> Self {
         let layout = Arc::new(Layout::new(&plan));
-        let reservoir = Reservoir::new(layer, layout.columns, store);
+        let reservoir = Reservoir::new(reservoir, layout.columns, store);
         Self::over(plan, layout, reservoir)
     }
 
@@ -544,7 +546,7 @@ impl WindowState {
         out.u64s(&self.tails);
         let mut open = Writer::default();
         self.reservoir.write_open(&mut open, |out| {
-            write_keys(out, live_records(&self.records, &self.dictionaries));
+            write_keys(out, sealed.end, live_records(&self.records, &self.dictionaries));
         });
         out.bytes(open.as_bytes());
     }
@@ -553,7 +555,7 @@ impl WindowState {
     /// what the events between two tails add up to.
     pub(crate) fn restore(
         plan: Arc<WindowPlan>,
-        layer: u32,
+        reservoir: u32,
         store: Arc<dyn SegmentStore>,
         input: &mut Reader<'_>,
     ) -> Result<Self, SnapshotError> {
@@ -566,7 +568,7 @@ impl WindowState {
         let mut open =
             Segment::open(&mut Reader::part(&open), Arc::clone(&open), sealed.end, layout.columns)?;
         let reservoir =
-            Reservoir::restore(layer, layout.columns, store, sealed.clone(), &checksums, &mut open)?;
+            Reservoir::restore(reservoir, layout.columns, store, sealed.clone(), &checksums, &mut open)?;
         let mut state = Self::over(plan, layout, reservoir);
         let bounds = state.reservoir.first_seq()..=state.reservoir.next_seq();
         if tails.len() != state.tails.len() || !tails.iter().all(|tail| bounds.contains(tail)) {
@@ -588,7 +590,7 @@ impl WindowState {
         Ok(state)
     }
 
-    fn restore_keys(&mut self, records: &[(u64, (KeyRecord, Box<[u8]>))]) -> Result<(), SnapshotError> {
+    fn restore_keys(&mut self, records: &[(u64, KeyOf)]) -> Result<(), SnapshotError> {
         for (home, (record, value)) in records {
             let dictionary = self.dictionaries.get_mut(record.dictionary);
             let dictionary = dictionary.ok_or(SnapshotError::Damaged("a key of an unknown dictionary"))?;
@@ -648,7 +650,7 @@ impl WindowState {
     }
 
     /// Rebuilds each key's history from its newest record and the events since.
-    fn restore_histories(&mut self, records: &[(u64, (KeyRecord, Box<[u8]>))]) -> Result<(), ScoreError> {
+    fn restore_histories(&mut self, records: &[(u64, KeyOf)]) -> Result<(), ScoreError> {
         let layout = Arc::clone(&self.layout);
         for dictionary in 0..self.dictionaries.len() {
             let history_at = layout.history_at[dictionary];
@@ -792,7 +794,7 @@ fn write_records(records: &mut VecDeque<KeyRecord>, dictionaries: &[Dictionary],
     let home = seq / SEGMENT_EVENTS;
     let (of_segment, later): (VecDeque<_>, VecDeque<_>) =
         std::mem::take(records).into_iter().partition(|record| record.since / SEGMENT_EVENTS <= home);
-    write_keys(out, live_records(&of_segment, dictionaries));
+    write_keys(out, home, live_records(&of_segment, dictionaries));
     *records = later;
 }
 

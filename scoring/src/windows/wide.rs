@@ -9,7 +9,7 @@ pub(super) type Wide = [u64; 4];
 
 /// Bits behind the point where floats are summed.
 pub(super) const FRACTION_BITS: u32 = 128;
-/// Floats of this magnitude or more do not count in sums: 2^52 of them would not fit.
+/// Floats of this magnitude or more do not count in sums: more than 2^53 of them would not fit.
 pub(super) const FLOAT_LIMIT: f64 = (1_u128 << 74) as f64;
 /// Floats of this magnitude or more do not count in sums of squares.
 pub(super) const SQUARE_LIMIT: f64 = (1_u128 << 37) as f64;
