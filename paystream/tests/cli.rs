@@ -16,9 +16,19 @@ fn help_names_examples_statuses_and_environment() {
     for part in ["Examples:", "Exit status:", "130", "Environment:", "PAYSTREAM__SECTION__KEY", "NO_COLOR"] {
         assert!(help.contains(part), "{part} in {help}");
     }
-    for command in
-        ["up", "query", "reconcile", "replay", "loadtest", "keys", "config", "alerter", "completions"]
-    {
+    for command in [
+        "up",
+        "query",
+        "reconcile",
+        "replay",
+        "loadtest",
+        "features",
+        "bench",
+        "keys",
+        "config",
+        "alerter",
+        "completions",
+    ] {
         let help = succeed(&[command, "--help"]);
         assert!(help.contains("Usage:"), "{help}");
     }

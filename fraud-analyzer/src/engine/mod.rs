@@ -1,7 +1,7 @@
 //! The scoring engine by itself, over a file or made-up events: how fast it is, and whether it is right.
 //!
 //! - [`source`]: batches of transactions, from a file or made up.
-//! - [`bench`]: what an event costs, stage by stage.
+//! - [`mod@bench`]: what an event costs, stage by stage.
 //! - [`check`]: every feature of every row against batch SQL.
 //! - `batch_sql`: the same features by stock DataFusion.
 
