@@ -102,7 +102,6 @@ pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
     let mut clock = Clock { last: Instant::now(), stages: BTreeMap::new() };
     let (mut events, mut took) = (0_u64, Duration::ZERO);
     let mut hash = DecisionHash::default();
-    let mut kept: Vec<RecordBatch> = Vec::new();
     let mut last: Option<RecordBatch> = None;
     config
         .input
@@ -115,9 +114,6 @@ pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
             took += began.elapsed();
             events += scored.len() as u64;
             scored.iter().for_each(|s| hash.add(&s.decision));
-            if config.against_datafusion {
-                kept.push(batch);
-            }
             Ok(())
         })
         .await?;
@@ -149,8 +145,9 @@ pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
         let at = (singles.len() * percent / 100).min(singles.len().saturating_sub(1));
         singles.get(at).map_or(0.0, |d| d.as_secs_f64() * 1e6)
     };
-    let datafusion_events_per_s = if config.against_datafusion && !kept.is_empty() {
-        Some(rate(events, datafusion(kept, config).await?))
+    let datafusion_events_per_s = if config.against_datafusion {
+        let (rows, took) = datafusion(config).await?;
+        Some(rate(rows, took))
     } else {
         None
     };
@@ -178,14 +175,24 @@ pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
     })
 }
 
-/// How long stock DataFusion takes for the same features of the same rows, in window time.
-async fn datafusion(batches: Vec<RecordBatch>, config: &BenchConfig) -> anyhow::Result<Duration> {
+/// Rows, and how long stock DataFusion takes for the same features of all of them, in window time.
+/// Reads the input again: to keep it while the engine is measured would crowd the engine's memory.
+async fn datafusion(config: &BenchConfig) -> anyhow::Result<(u64, Duration)> {
+    let mut batches: Vec<RecordBatch> = Vec::new();
+    config
+        .input
+        .each(config.batch_rows, &mut |batch| {
+            batches.push(batch);
+            Ok(())
+        })
+        .await?;
     let schema = batches.first().context("the input has no rows")?.schema();
     let all = concat_batches(&schema, &batches)?;
     drop(batches);
     let in_window_time = scoring::transactions::in_window_time(&all).context("window time")?;
     drop(all);
-    Ok(batch_sql::features(in_window_time, &config.ruleset.features).await?.1)
+    let rows = in_window_time.num_rows() as u64;
+    Ok((rows, batch_sql::features(in_window_time, &config.ruleset.features).await?.1))
 }
 
 /// The high-water mark of resident memory, as Linux counts it.

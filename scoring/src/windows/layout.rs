@@ -7,7 +7,7 @@ use super::accumulate::{
     Last, Place, ring_words,
 };
 use super::reservoir::{CONDITIONS, KEYS};
-use super::spec::{Frame, Keep, ValueType, WindowPlan};
+use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
 
 /// A walk over the reservoir at a fixed distance behind the present.
 #[derive(Debug, Clone)]
@@ -97,8 +97,14 @@ impl Layout {
         let mut tails: BTreeMap<(bool, i64), Tail> = BTreeMap::new();
         let first_value = KEYS + plan.dictionaries.len();
         for accumulator in &plan.accumulators {
-            let mut columns = vec![CONDITIONS, KEYS + accumulator.key];
-            columns.extend(column(accumulator.keep, first_value));
+            let mut columns = vec![KEYS + accumulator.key];
+            // A history only asks which keys have fallen silent.
+            if let Frame::Range { .. } = accumulator.frame {
+                columns.extend(column(accumulator.keep, first_value));
+                if is_conditional(accumulator) {
+                    columns.push(CONDITIONS);
+                }
+            }
             let mut reads = |enters, bound_us| tail(&mut tails, enters, bound_us).columns.extend(&columns);
             match accumulator.frame {
                 Frame::Range { start_us, end_us } => {
@@ -154,7 +160,7 @@ impl Layout {
                         courses.len() - 1
                     });
                     courses[course].columns.insert(KEYS + spec.key);
-                    if place.mask | place.valid_mask > 0 {
+                    if is_conditional(&spec) {
                         courses[course].columns.insert(CONDITIONS);
                     }
                     courses[course].seqs |= matches!(spec.keep, Keep::Min(_) | Keep::Max(_));
@@ -199,6 +205,15 @@ impl Layout {
             columns: first_value + plan.values.len(),
         }
     }
+}
+
+/// Whether an accumulator asks for the conditions of events.
+fn is_conditional(accumulator: &AccumulatorSpec) -> bool {
+    let argument = match accumulator.keep {
+        Keep::First(argument) | Keep::Last(argument) | Keep::Ring { argument, .. } => argument.valid,
+        Keep::Count | Keep::Sum { .. } | Keep::Min(_) | Keep::Max(_) | Keep::Distinct(_) => None,
+    };
+    accumulator.condition.or(argument).is_some()
 }
 
 /// Words per key of an accumulator.
