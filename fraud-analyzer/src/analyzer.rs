@@ -207,7 +207,7 @@ impl Pipeline {
             self.metrics.dead_letters.inc_by(dead as u64);
             tracing::warn!(dead, topic = DEAD_LETTER_TOPIC, "records could not be decoded");
         }
-        self.metrics.window_events.set(i64::try_from(self.scorer.held().events).unwrap_or(i64::MAX));
+        self.metrics.window_events.set(i64::try_from(self.scorer.live_events()).unwrap_or(i64::MAX));
     }
 
     const fn is_dirty(&self) -> bool {

@@ -11,6 +11,7 @@ use crate::cli::{BenchCommand, BenchEngineArgs, FeaturesCommand, FileArgs, Globa
 use crate::config;
 use crate::exit::{Failure, OrUsage as _, Outcome};
 use crate::output;
+use crate::replay::read_mapping;
 use crate::ruleset::{ScoringConfig, feature_files};
 
 pub(crate) fn features(global: &Global, command: FeaturesCommand) -> Outcome {
@@ -70,20 +71,12 @@ fn input(file: &FileArgs) -> Result<EngineInput, Failure> {
     let path =
         file.input.clone().context("give --input FILE with --mapping FILE, or --synthetic").or_usage()?;
     let mapping = file.mapping.as_ref().context("--input needs --mapping FILE").or_usage()?;
-    let mapping = std::fs::read_to_string(mapping)
-        .with_context(|| format!("reading the mapping {}", mapping.display()))
-        .or_usage()?;
+    let mapping = read_mapping(mapping)?;
     Ok(EngineInput::File { path, mapping })
 }
 
 fn scoring(global: &Global, features: Option<&Path>, rules: Option<&Path>) -> Result<ScoringConfig, Failure> {
-    let mut scoring = config::load(global.config.as_deref())?.value.scoring;
-    for (configured, given) in [(&mut scoring.features_dir, features), (&mut scoring.rules_dir, rules)] {
-        if let Some(given) = given {
-            *configured = given.to_string_lossy().into_owned();
-        }
-    }
-    Ok(scoring)
+    Ok(config::load(global.config.as_deref())?.value.scoring.with_dirs(features, rules))
 }
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

@@ -1,6 +1,7 @@
 //! `paystream replay`: a file of transactions through the live scoring code.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -17,17 +18,8 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(global: &Global, args: &ReplayArgs) -> Outcome {
     let config = config::load(global.config.as_deref())?.value;
-    let mut scoring = config.scoring;
-    for (configured, given) in
-        [(&mut scoring.features_dir, &args.features_dir), (&mut scoring.rules_dir, &args.rules_dir)]
-    {
-        if let Some(given) = given {
-            *configured = given.to_string_lossy().into_owned();
-        }
-    }
-    let mapping = std::fs::read_to_string(&args.mapping)
-        .with_context(|| format!("reading the mapping {}", args.mapping.display()))
-        .or_usage()?;
+    let scoring = config.scoring.with_dirs(args.features_dir.as_deref(), args.rules_dir.as_deref());
+    let mapping = read_mapping(&args.mapping)?;
     let replay = ReplayConfig {
         input: args.input.clone(),
         mapping,
@@ -44,6 +36,13 @@ pub(crate) fn run(global: &Global, args: &ReplayArgs) -> Outcome {
         output::print_line(&table(&report))?;
     }
     Ok(())
+}
+
+/// The text of a mapping file.
+pub(crate) fn read_mapping(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .with_context(|| format!("reading the mapping {}", path.display()))
+        .or_usage()
 }
 
 /// Scores on the runtime's own thread; a signal ends it where it is: the checkpoint carries it on.

@@ -24,6 +24,16 @@ impl ScoringConfig {
             .collect()
     }
 
+    /// The same, with other folders where they are given.
+    pub(crate) fn with_dirs(mut self, features: Option<&Path>, rules: Option<&Path>) -> Self {
+        for (configured, given) in [(&mut self.features_dir, features), (&mut self.rules_dir, rules)] {
+            if let Some(given) = given {
+                *configured = given.to_string_lossy().into_owned();
+            }
+        }
+        self
+    }
+
     /// The texts of features and rules.
     pub(crate) fn source(&self) -> anyhow::Result<RulesetSource> {
         let mut source = RulesetSource::built_in();

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use datafusion::datasource::empty::EmptyTable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{LoadError, LoadErrors};
+use crate::error::LoadErrors;
 use crate::features::{FeaturePlan, KeptState};
 use crate::rules::Rules;
 use crate::source::RulesetSource;
-use crate::transactions::{self, RELATION};
 
 /// A loaded ruleset: immutable, and cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,7 +25,7 @@ impl Ruleset {
     /// Everything that is wrong with any file, with its place and reason. When a feature file is
     /// wrong, rules are not looked at: their columns are not known.
     pub fn load(source: &RulesetSource) -> Result<Self, LoadErrors> {
-        let context = session().map_err(|e| LoadErrors(vec![LoadError::new(RELATION, None, e)]))?;
+        let context = session();
         let features = FeaturePlan::load(&context, &source.features).map_err(LoadErrors)?;
         let rules = Rules::load(&context.state(), &features.schema, &source.rules).map_err(LoadErrors)?;
         Ok(Self { features: Arc::new(features), rules: Arc::new(rules), hash: hash(source).into() })
@@ -59,15 +57,11 @@ impl Ruleset {
     }
 }
 
-fn session() -> Result<SessionContext, String> {
+fn session() -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1);
     // Spans let a refused expression be found in its file.
     config.options_mut().sql_parser.collect_spans = true;
-    let context = SessionContext::new_with_config(config);
-    context
-        .register_table(RELATION, Arc::new(EmptyTable::new(transactions::schema())))
-        .map_err(|e| e.strip_backtrace())?;
-    Ok(context)
+    SessionContext::new_with_config(config)
 }
 
 fn hash(source: &RulesetSource) -> String {

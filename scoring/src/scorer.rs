@@ -80,12 +80,18 @@ impl Scorer {
         &self.ruleset
     }
 
-    /// What is held, and where.
+    /// Events in the segments that some window still needs.
+    #[must_use]
+    pub fn live_events(&self) -> u64 {
+        self.windows.iter().map(WindowState::live_events).max().unwrap_or(0)
+    }
+
+    /// What is held, and where: adds up over all segments.
     #[must_use]
     pub fn held(&self) -> Held {
         let sum = |of: fn(&WindowState) -> u64| self.windows.iter().map(of).sum();
         Held {
-            events: self.windows.iter().map(WindowState::live_events).max().unwrap_or(0),
+            events: self.live_events(),
             keys: sum(|w| w.live_keys() as u64),
             state_bytes: sum(|w| w.state_bytes() as u64),
             segment_bytes: sum(WindowState::sealed_bytes),

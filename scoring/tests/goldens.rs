@@ -10,16 +10,12 @@ mod support;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use datafusion::arrow::array::{Array as _, RecordBatch};
-use datafusion::arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use datafusion::arrow::util::display::array_value_to_string;
-use datafusion::datasource::MemTable;
-use datafusion::prelude::{SessionConfig, SessionContext};
 use events::Transaction;
-use scoring::{Ruleset, RulesetSource, SourceFile, definition, transactions};
-use support::{Sketch, incremental, transactions as make};
+use scoring::{Ruleset, RulesetSource, SourceFile, transactions};
+use support::{Sketch, incremental, oracle, transactions as make};
 
 const MINUTE: i64 = 60_000_000;
 
@@ -81,15 +77,7 @@ fn in_batch(file: &SourceFile, rows: &RecordBatch) -> RecordBatch {
     let width = transactions::schema().fields().len();
     let relation = rows.project(&(0..width).collect::<Vec<_>>()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
-        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-        let table = MemTable::try_new(relation.schema(), vec![vec![relation]]).unwrap();
-        context.register_table(transactions::RELATION, Arc::new(table)).unwrap();
-        let plan = definition(&context, file).unwrap();
-        let answer = context.execute_logical_plan(plan).await.unwrap().collect().await.unwrap();
-        let answer = concat_batches(&answer[0].schema(), &answer).unwrap();
-        take_record_batch(&answer, &sort_to_indices(answer.column(0), None, None).unwrap()).unwrap()
-    })
+    runtime.block_on(oracle(file, &relation))
 }
 
 /// Equal, but for what batch SQL itself loses: its sliding variances add floats and take them away again.

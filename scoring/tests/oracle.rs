@@ -6,7 +6,7 @@ mod support;
 
 use datafusion::arrow::array::RecordBatch;
 use proptest::prelude::*;
-use scoring::RulesetSource;
+use scoring::{RulesetSource, SourceFile};
 use support::{Sketch, assert_same, incremental, oracle, query, ruleset, transactions};
 
 const SECOND: i64 = 1_000_000;
@@ -197,7 +197,8 @@ fn check(list: &[events::Transaction], cuts: &[usize], restore: bool) -> RecordB
     let found = incremental(&ruleset, list, cuts, restore);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for (name, sql) in &named {
-        assert_same(&runtime.block_on(oracle(sql, &found)), &found, name);
+        let file = SourceFile { name: (*name).to_owned(), text: (*sql).to_owned() };
+        assert_same(&runtime.block_on(oracle(&file, &found)), &found, name);
     }
     found
 }

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
 use datafusion::prelude::SessionContext;
 
 use super::locate;
-use super::plan::options;
+use super::plan::{options, unaliased};
 use crate::error::LoadError;
 use crate::source::SourceFile;
 use crate::transactions::EVENT_TIME;
@@ -167,8 +167,4 @@ fn with_epoch(
     let mut with = columns(&plan, 2);
     with.push(last(&plan).alias(name));
     LogicalPlanBuilder::from(plan).project(with)?.build()
-}
-
-fn unaliased(expr: &Expr) -> &Expr {
-    if let Expr::Alias(alias) = expr { unaliased(&alias.expr) } else { expr }
 }

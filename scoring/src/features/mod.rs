@@ -1,6 +1,7 @@
 //! Feature SQL → a plan of windows and the expressions around them.
 //!
 //! - [`plan`]: all feature files into one [`plan::FeaturePlan`].
+//! - [`select`]: one file's SELECTs into the plan's slots.
 //! - [`window`]: one window expression into accumulators, or the reason why not.
 //! - [`definition`](fn@definition): the batch query a file stands for.
 //! - [`explain`]: what is kept for each window.
@@ -10,6 +11,7 @@ mod definition;
 mod explain;
 mod locate;
 pub(crate) mod plan;
+mod select;
 mod window;
 
 pub use definition::definition;

@@ -20,6 +20,7 @@ use datafusion::prelude::SessionContext;
 use sha2::{Digest as _, Sha256};
 
 use super::locate::{self, Places};
+use super::select::{Refusal, Relation, Select, one_select};
 use super::window::{Builder, Options, micros};
 use crate::error::{LoadError, ScoreError};
 use crate::probe::{Probe, Stage};
@@ -69,34 +70,30 @@ enum Compute {
 
 /// A column under planning.
 #[derive(Debug, Clone)]
-struct Slot {
+pub(super) struct Slot {
     /// What people call it.
-    name: String,
-    data_type: DataType,
-    nullable: bool,
+    pub(super) name: String,
+    pub(super) data_type: DataType,
+    pub(super) nullable: bool,
     /// 0 for what the transaction itself says.
-    layer: usize,
+    pub(super) layer: usize,
     /// How many expressions of the same layer are below it.
-    depth: usize,
-    source: Source,
+    pub(super) depth: usize,
+    pub(super) source: Source,
 }
 
 #[derive(Debug, Clone)]
-enum Source {
+pub(super) enum Source {
     Relation,
     /// An output of the windows of the layer.
     Window(usize),
-    /// An expression over other slots, with its text as written.
-    Expression(Expr, String),
+    /// An expression over other slots.
+    Expression(Expr),
 }
 
-/// What a SELECT, or a table, makes: columns by name.
-#[derive(Debug, Clone)]
-struct Relation(Vec<(Option<TableReference>, String, usize)>);
-
-struct Planner {
-    slots: Vec<Slot>,
-    layers: Vec<Builder>,
+pub(super) struct Planner {
+    pub(super) slots: Vec<Slot>,
+    pub(super) layers: Vec<Builder>,
     features: Vec<Feature>,
 }
 
@@ -255,13 +252,13 @@ impl Planner {
         Ok(())
     }
 
-    fn add(&mut self, slot: Slot) -> usize {
+    pub(super) fn add(&mut self, slot: Slot) -> usize {
         self.slots.push(slot);
         self.slots.len() - 1
     }
 
     /// All slots as a schema, each under the name [`slot_name`] gives it.
-    fn schema(&self) -> Result<DFSchema, DataFusionError> {
+    pub(super) fn schema(&self) -> Result<DFSchema, DataFusionError> {
         DFSchema::try_from(Schema::new(
             self.slots
                 .iter()
@@ -272,7 +269,7 @@ impl Planner {
     }
 
     /// Layer and depth of an expression over slots.
-    fn level(&self, expr: &Expr) -> (usize, usize) {
+    pub(super) fn level(&self, expr: &Expr) -> (usize, usize) {
         let slots: Vec<&Slot> = slots_of(expr).into_iter().map(|i| &self.slots[i]).collect();
         let layer = slots.iter().map(|s| s.layer).max().unwrap_or(0);
         let depth = slots.iter().filter(|s| s.layer == layer).map(|s| s.depth).max().unwrap_or(0);
@@ -285,7 +282,7 @@ impl Planner {
         for slot in &self.slots {
             let text = match &slot.source {
                 Source::Relation => slot.name.clone(),
-                Source::Expression(expr, _) => meaning(expr, &meanings),
+                Source::Expression(expr) => meaning(expr, &meanings),
                 Source::Window(output) => {
                     let Builder { plan, inputs } = &self.layers[slot.layer - 1];
                     let output = &plan.outputs[*output];
@@ -319,8 +316,8 @@ impl Planner {
         };
         let expressions = |layer: usize, depth: usize| {
             self.slots.iter().enumerate().filter_map(move |(i, slot)| match &slot.source {
-                Source::Expression(expr, text) if (slot.layer, slot.depth) == (layer, depth) => {
-                    Some((i, text, expr))
+                Source::Expression(expr) if (slot.layer, slot.depth) == (layer, depth) => {
+                    Some((i, &slot.name, expr))
                 }
                 _ => None,
             })
@@ -371,131 +368,8 @@ impl Planner {
     }
 }
 
-/// Where and why a file is refused.
-type Refusal = (Option<(usize, usize)>, String);
-
-/// One file on its way into slots.
-struct Select<'a> {
-    planner: &'a mut Planner,
-    places: &'a Places,
-    options: Options,
-    /// How many SELECTs the one at hand is within.
-    nested: usize,
-}
-
-impl Select<'_> {
-    /// Where an item of the SELECT at hand stands.
-    fn place(&self, name: &str, index: usize) -> Option<(usize, usize)> {
-        if self.nested == 0 { self.places.of_item(name, index) } else { self.places.of_name(name) }
-    }
-
-    fn relation(&mut self, plan: &LogicalPlan) -> Result<Relation, Refusal> {
-        match plan {
-            LogicalPlan::TableScan(scan) if scan.filters.is_empty() && scan.fetch.is_none() => {
-                let named = |(qualifier, field): (Option<&TableReference>, &Arc<Field>)| {
-                    let slot = self.planner.relation_slot(field.name());
-                    (qualifier.cloned(), field.name().clone(), slot)
-                };
-                Ok(Relation(scan.projected_schema.iter().map(named).collect()))
-            }
-            LogicalPlan::SubqueryAlias(alias) => {
-                let Relation(columns) = self.relation(&alias.input)?;
-                let renamed = |((_, _, slot), field): ((_, _, usize), &Arc<Field>)| {
-                    (Some(alias.alias.clone()), field.name().clone(), slot)
-                };
-                Ok(Relation(columns.into_iter().zip(alias.schema.fields()).map(renamed).collect()))
-            }
-            LogicalPlan::Projection(projection) => self.projection(projection),
-            LogicalPlan::Window(_) => Err((None, "a window needs a name: write … AS name".to_owned())),
-            other => Err((None, refused_node(other))),
-        }
-    }
-
-    /// A SELECT list, with the windows below it.
-    fn projection(&mut self, projection: &Projection) -> Result<Relation, Refusal> {
-        let mut windows = Vec::new();
-        let mut input = &projection.input;
-        while let LogicalPlan::Window(window) = &**input {
-            windows.push(window);
-            input = &window.input;
-        }
-        self.nested += 1;
-        let relation = self.relation(input);
-        self.nested -= 1;
-        let mut relation = relation?;
-        for window in windows.into_iter().rev() {
-            let first = window.input.schema().fields().len();
-            let width = relation.0.len();
-            for (i, expr) in window.window_expr.iter().enumerate() {
-                let field = window.schema.field(first + i);
-                let item = projection.expr.iter().position(|item| mentions(item, field.name()));
-                let at = item.and_then(|item| self.place(projection.schema.field(item).name(), item));
-                // Windows of one node do not see each other.
-                let visible = Relation(relation.0[..width].to_vec());
-                let slot = self.window(expr, field, &visible).map_err(|reason| (at, reason))?;
-                relation.0.push((None, field.name().clone(), slot));
-            }
-        }
-        let mut columns = Vec::new();
-        for (index, (item, (_, field))) in projection.expr.iter().zip(projection.schema.iter()).enumerate() {
-            let at = self.place(field.name(), index);
-            let slot = self.expression(item, field, &relation).map_err(|reason| (at, reason))?;
-            columns.push((None, field.name().clone(), slot));
-        }
-        Ok(Relation(columns))
-    }
-
-    fn window(&mut self, expr: &Expr, field: &Field, relation: &Relation) -> Result<usize, String> {
-        pure(expr)?;
-        let over_slots = to_slots(expr.clone(), relation)?;
-        let Expr::WindowFunction(function) = unaliased(&over_slots) else {
-            return Err(format!("`{expr}` is not a window function"));
-        };
-        let (below, _) = self.planner.level(&over_slots);
-        while self.planner.layers.len() <= below {
-            self.planner.layers.push(Builder::default());
-        }
-        let schema = self.planner.schema().map_err(|e| e.strip_backtrace())?;
-        let output = self.planner.layers[below].window(function, &schema, field.data_type(), self.options)?;
-        let layer = below + 1;
-        let same =
-            |slot: &Slot| slot.layer == layer && matches!(slot.source, Source::Window(o) if o == output);
-        if let Some(slot) = self.planner.slots.iter().position(same) {
-            return Ok(slot);
-        }
-        let slot = Slot {
-            name: field.name().clone(),
-            data_type: field.data_type().clone(),
-            nullable: true,
-            layer,
-            depth: 0,
-            source: Source::Window(output),
-        };
-        Ok(self.planner.add(slot))
-    }
-
-    fn expression(&mut self, item: &Expr, field: &Field, relation: &Relation) -> Result<usize, String> {
-        pure(item)?;
-        let over_slots = to_slots(item.clone(), relation)?;
-        let expr = unaliased(&over_slots);
-        if let Expr::Column(column) = expr {
-            return slot_of(column).ok_or_else(|| format!("no column {column}"));
-        }
-        let (layer, depth) = self.planner.level(expr);
-        let slot = Slot {
-            name: field.name().clone(),
-            data_type: field.data_type().clone(),
-            nullable: true,
-            layer,
-            depth: depth + 1,
-            source: Source::Expression(expr.clone(), field.name().clone()),
-        };
-        Ok(self.planner.add(slot))
-    }
-}
-
 impl Planner {
-    fn relation_slot(&self, name: &str) -> usize {
+    pub(super) fn relation_slot(&self, name: &str) -> usize {
         let feature = self.features.iter().find(|f| f.name == name).map(|f| f.slot);
         feature
             .or_else(|| transactions::schema().index_of(name).ok())
@@ -506,22 +380,6 @@ impl Planner {
 /// Whether a column has been named, rather than called after its expression.
 fn is_name(name: &str) -> bool {
     name.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric())
-}
-
-fn one_select() -> String {
-    format!(
-        "a feature file is one SELECT of named window expressions FROM {RELATION} or a common table expression over \
-         it, without WHERE, GROUP BY, ORDER BY, LIMIT, JOIN or UNION"
-    )
-}
-
-fn refused_node(plan: &LogicalPlan) -> String {
-    let node = plan.display().to_string();
-    let node = node.split(['(', ':', '\n']).next().unwrap_or_default().to_owned();
-    format!(
-        "{node} is not supported here: {}; use FILTER (WHERE …) on a window instead of WHERE",
-        one_select()
-    )
 }
 
 /// `-- EXPIRE KEYS AFTER INTERVAL '90 days'`, a line of its own.
@@ -548,16 +406,17 @@ pub(super) fn options(context: &SessionContext, text: &str) -> Result<Options, (
     Ok(options)
 }
 
-fn unaliased(expr: &Expr) -> &Expr {
+/// The expression under its names.
+pub(super) fn unaliased(expr: &Expr) -> &Expr {
     if let Expr::Alias(alias) = expr { unaliased(&alias.expr) } else { expr }
 }
 
 /// Names of slots within expressions.
-fn slot_name(slot: usize) -> String {
+pub(super) fn slot_name(slot: usize) -> String {
     format!("#{slot}")
 }
 
-fn slot_of(column: &Column) -> Option<usize> {
+pub(super) fn slot_of(column: &Column) -> Option<usize> {
     column.name.strip_prefix('#')?.parse().ok()
 }
 
@@ -577,28 +436,6 @@ fn meaning(expr: &Expr, meanings: &[String]) -> String {
 
 fn slots_of(expr: &Expr) -> Vec<usize> {
     expr.column_refs().into_iter().filter_map(slot_of).collect()
-}
-
-/// The same expression over slots instead of the columns of a relation.
-fn to_slots(expr: Expr, Relation(columns): &Relation) -> Result<Expr, String> {
-    let rewritten = expr.transform(|e| {
-        let Expr::Column(column) = &e else { return Ok(Transformed::no(e)) };
-        let found = columns.iter().find(|(qualifier, name, _)| {
-            *name == column.name
-                && (column.relation.is_none() || column.relation == *qualifier || qualifier.is_none())
-        });
-        match found {
-            Some((_, _, slot)) => {
-                Ok(Transformed::yes(Expr::Column(Column::new_unqualified(slot_name(*slot)))))
-            }
-            None => Err(DataFusionError::Plan(format!("no column {column}"))),
-        }
-    });
-    rewritten.map(|t| t.data).map_err(|e| e.strip_backtrace())
-}
-
-fn mentions(expr: &Expr, column: &str) -> bool {
-    expr.column_refs().iter().any(|c: &&Column| c.name == column)
 }
 
 /// Refuses what would read a clock or a random number: a replay could not repeat it.

@@ -5,6 +5,7 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{Expr, ExprSchemable as _, WindowFrameBound, WindowFrameUnits};
 
+use super::plan::{event_time, unaliased};
 use crate::transactions::EVENT_TIME;
 use crate::windows::accumulate::MAX_RING_ROWS;
 use crate::windows::inputs::can_be_key;
@@ -386,13 +387,9 @@ fn index_of<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
     })
 }
 
-fn unaliased(expr: &Expr) -> &Expr {
-    if let Expr::Alias(alias) = expr { unaliased(&alias.expr) } else { expr }
-}
-
 fn ordered_by_time(params: &WindowFunctionParams) -> Result<(), String> {
     let by_time = match params.order_by.as_slice() {
-        [sort] => sort.asc && sort.expr == super::plan::event_time(),
+        [sort] => sort.asc && sort.expr == event_time(),
         _ => false,
     };
     by_time

@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 use super::chunked::Chunked;
+use super::shards::Shards;
 use super::wide;
 
 /// One event as an accumulator sees it.
@@ -25,15 +26,31 @@ pub(super) struct Item {
     pub(super) valid: bool,
 }
 
+/// A key's number, from a column of the reservoir.
+#[inline]
+pub(super) fn key(column: i64) -> u32 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // numbers are 32 bits wide
+    {
+        column as u32
+    }
+}
+
 /// One kind of accumulator. `words` are its own of one key, zeroes for a key without events.
 pub(super) trait Accumulate {
     /// Words per key.
     const WORDS: usize;
     /// Words that [`Self::read`] appends.
     const READ: usize;
-    fn enter(&mut self, words: &mut [u64], item: Item);
+    /// Takes an event in. An implementation has this and [`Self::leave`], or else [`Self::apply`].
+    #[inline(always)]
+    fn enter(&mut self, words: &mut [u64], item: Item) {
+        self.apply(words, 1, item);
+    }
     /// Takes the oldest event out.
-    fn leave(&mut self, words: &mut [u64], item: Item);
+    #[inline(always)]
+    fn leave(&mut self, words: &mut [u64], item: Item) {
+        self.apply(words, -1, item);
+    }
     /// Lets an event enter (`sign` 1), leave (-1) or pass by (0).
     #[inline(always)]
     fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
@@ -60,14 +77,6 @@ pub(super) struct Count;
 impl Accumulate for Count {
     const WORDS: usize = 1;
     const READ: usize = 1;
-
-    fn enter(&mut self, words: &mut [u64], item: Item) {
-        self.apply(words, 1, item);
-    }
-
-    fn leave(&mut self, words: &mut [u64], item: Item) {
-        self.apply(words, -1, item);
-    }
 
     #[inline(always)]
     fn apply(&mut self, words: &mut [u64], sign: i64, _: Item) {
@@ -98,14 +107,6 @@ impl Accumulate for IntSum {
     const WORDS: usize = 3;
     const READ: usize = 3;
 
-    fn enter(&mut self, words: &mut [u64], item: Item) {
-        self.apply(words, 1, item);
-    }
-
-    fn leave(&mut self, words: &mut [u64], item: Item) {
-        self.apply(words, -1, item);
-    }
-
     #[inline(always)]
     fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
         words[0] = words[0].wrapping_add_signed(sign);
@@ -124,14 +125,6 @@ impl Accumulate for IntSquares {
     const WORDS: usize = 7;
     const READ: usize = 7;
 
-    fn enter(&mut self, words: &mut [u64], item: Item) {
-        self.apply(words, 1, item);
-    }
-
-    fn leave(&mut self, words: &mut [u64], item: Item) {
-        self.apply(words, -1, item);
-    }
-
     #[inline(always)]
     fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
         IntSum.apply(words, sign, item);
@@ -147,21 +140,12 @@ impl<const SQUARES: bool> Accumulate for FloatSum<SQUARES> {
     const WORDS: usize = if SQUARES { 9 } else { 5 };
     const READ: usize = Self::WORDS;
 
-    fn enter(&mut self, words: &mut [u64], item: Item) {
+    fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
         let value = super::values::ordered_to_float(item.value);
-        words[0] += 1;
-        wide::add(&mut words[1..5], wide::of_float(value));
+        words[0] = words[0].wrapping_add_signed(sign);
+        wide::add(&mut words[1..5], wide::signed(wide::of_float(value), sign));
         if SQUARES {
-            wide::add(&mut words[5..9], wide::square_of_float(value));
-        }
-    }
-
-    fn leave(&mut self, words: &mut [u64], item: Item) {
-        let value = super::values::ordered_to_float(item.value);
-        words[0] -= 1;
-        wide::add(&mut words[1..5], wide::negated(wide::of_float(value)));
-        if SQUARES {
-            wide::add(&mut words[5..9], wide::negated(wide::square_of_float(value)));
+            wide::add(&mut words[5..9], wide::signed(wide::square_of_float(value), sign));
         }
     }
 }
@@ -359,25 +343,22 @@ impl Accumulate for Last {
 /// How many different values: `[n]`, and how often each (key, value) pair occurs.
 #[derive(Debug)]
 pub(super) struct Distinct {
-    shards: Vec<HashTable<(u64, u32)>>,
+    shards: Shards<(u64, u32)>,
     pairs: usize,
 }
 
 /// From how many pairs on the table no longer fits the processor's nearer caches.
 const FAR_PAIRS: usize = 1 << 14;
 
-/// Tables the pairs are spread over, so that the growth of one stalls nobody for long.
-const SHARD_BITS: u32 = 6;
-
 impl Distinct {
     pub(super) fn new() -> Self {
-        Self { shards: (0..1 << SHARD_BITS).map(|_| HashTable::new()).collect(), pairs: 0 }
+        Self { shards: Shards::new(), pairs: 0 }
     }
 
     #[inline(always)]
     fn place(&mut self, item: Item) -> (u64, u64, &mut HashTable<(u64, u32)>) {
         let (pair, hash) = pair(item.key, item.value);
-        (pair, hash, &mut self.shards[shard(hash)])
+        (pair, hash, self.shards.of_mut(hash))
     }
 }
 
@@ -385,11 +366,6 @@ impl Distinct {
 fn pair(key: u32, value: i64) -> (u64, u64) {
     let pair = u64::from(key) << 32 | (value.cast_unsigned() & 0xffff_ffff);
     (pair, FxBuildHasher.hash_one(pair))
-}
-
-#[inline(always)]
-const fn shard(hash: u64) -> usize {
-    (hash >> 40) as usize & ((1 << SHARD_BITS) - 1)
 }
 
 impl Accumulate for Distinct {
@@ -403,9 +379,8 @@ impl Accumulate for Distinct {
         let mut found = 0_u32;
         for (&k, &value) in keys.iter().zip(values) {
             let (pair, hash) = pair(key(k), value);
-            found = found.wrapping_add(
-                self.shards[shard(hash)].find(hash, |entry| entry.0 == pair).map_or(0, |e| e.1),
-            );
+            found = found
+                .wrapping_add(self.shards.of(hash).find(hash, |entry| entry.0 == pair).map_or(0, |e| e.1));
         }
         std::hint::black_box(found);
     }
@@ -535,136 +510,5 @@ impl History for Ring {
             out[start + 1] |= (words[1] >> slot & 1) << back;
             out.push(words[2 + slot]);
         }
-    }
-}
-
-/// Events in order, with what one accumulator needs of them.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Feed<'a> {
-    pub(super) first_seq: u64,
-    pub(super) keys: &'a [i64],
-    pub(super) conditions: &'a [i64],
-    /// The argument; anything where none is needed.
-    pub(super) values: &'a [i64],
-    /// Per row: how many events come before it is read.
-    pub(super) cuts: &'a [usize],
-}
-
-/// Which events count for an accumulator, and where its words are in the row of a key.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) at: usize,
-    pub(super) words: usize,
-    /// Condition bits that must all be set.
-    pub(super) mask: u64,
-    /// Condition bits that say that the argument is not null.
-    pub(super) valid_mask: u64,
-}
-
-impl Feed<'_> {
-    /// The event at `at` as the accumulator at `place` sees it, if it counts.
-    #[inline(always)]
-    fn item(&self, at: usize, place: Place) -> Option<Item> {
-        let conditions = self.conditions[at].cast_unsigned();
-        (conditions & place.mask == place.mask).then(|| Item {
-            seq: self.first_seq + at as u64,
-            key: key(self.keys[at]),
-            value: self.values[at],
-            valid: conditions & place.valid_mask == place.valid_mask,
-        })
-    }
-}
-
-#[inline]
-pub(super) fn key(column: i64) -> u32 {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // numbers are 32 bits wide
-    {
-        column as u32
-    }
-}
-
-/// Events that an accumulator looks ahead.
-const APPROACH: usize = 32;
-
-/// What happens in a frame, in order: events enter and leave, and rows are read.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Course<'a> {
-    /// 1 for an event that enters, -1 for one that leaves, 0 for neither.
-    pub(super) signs: &'a [i64],
-    /// 1 where a row is read after the event, 0 where none is.
-    pub(super) reads: &'a [usize],
-    pub(super) seqs: &'a [i64],
-    pub(super) keys: &'a [i64],
-    pub(super) conditions: &'a [i64],
-    /// The argument; anything where none is needed.
-    pub(super) values: &'a [i64],
-}
-
-/// Runs an accumulator over what happens in its frame; `out` is what it reads of each of `rows` rows.
-pub(super) fn drive<A: Accumulate>(
-    accumulator: &mut A,
-    state: &mut Chunked<u64>,
-    place: Place,
-    course: Course<'_>,
-    rows: usize,
-    out: &mut Vec<u64>,
-) {
-    // One row more: what happens after the last is written there.
-    out.clear();
-    out.resize((rows + 1) * A::READ, 0);
-    let steps = course.signs.len();
-    let Course { signs, reads, seqs, keys, conditions, values } = course;
-    // Lets the compiler see that all are equally long.
-    let (reads, seqs, keys) = (&reads[..steps], &seqs[..steps], &keys[..steps]);
-    let (conditions, values) = (&conditions[..steps], &values[..steps]);
-    let mut row = 0;
-    for at in 0..steps {
-        if at % APPROACH == 0 {
-            let to = steps.min(at + APPROACH);
-            accumulator.approach(&keys[at..to], &values[at..to]);
-        }
-        let bits = conditions[at].cast_unsigned();
-        let counts = bits & place.mask == place.mask;
-        let item = Item {
-            seq: seqs[at].cast_unsigned(),
-            key: key(keys[at]),
-            value: values[at],
-            valid: bits & place.valid_mask == place.valid_mask,
-        };
-        let words = &mut state.row_mut(item.key as usize)[place.at..place.at + A::WORDS];
-        accumulator.apply(words, signs[at] * i64::from(counts), item);
-        accumulator.read(words, &mut out[row * A::READ..(row + 1) * A::READ]);
-        row += reads[at];
-    }
-    out.truncate(rows * A::READ);
-}
-
-/// As [`drive`], for an accumulator of a key's whole history: nothing leaves, but a key in `expired`,
-/// (row, key) pairs in order, is forgotten before that row.
-pub(super) fn drive_history<H: History>(
-    history: &mut H,
-    state: &mut Chunked<u64>,
-    place: Place,
-    (enter, expired): (&Feed<'_>, &[(usize, u32)]),
-    rows: &[i64],
-    out: &mut Vec<u64>,
-) {
-    let words = place.at..place.at + place.words;
-    let mut expired = expired.iter().peekable();
-    let mut entered = 0;
-    for (row, &id) in rows.iter().enumerate() {
-        while let Some(&(_, gone)) = expired.next_if(|&&(before, _)| before <= row) {
-            state.row_mut(gone as usize)[words.clone()].fill(0);
-        }
-        while entered < enter.cuts[row] {
-            if let Some(item) = enter.item(entered, place) {
-                history.add(&mut state.row_mut(item.key as usize)[words.clone()], item);
-            }
-            entered += 1;
-        }
-        history.show(&state.row(key(id) as usize)[words.clone()], out);
-    }
-    for &(_, gone) in expired {
-        state.row_mut(gone as usize)[words.clone()].fill(0);
     }
 }

@@ -2,12 +2,10 @@
 
 use std::hash::BuildHasher as _;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
 use super::chunked::Chunked;
-
-/// Tables a dictionary is spread over, so that the growth of one stalls nobody for long.
-const SHARD_BITS: u32 = 6;
+use super::shards::Shards;
 
 /// From the bytes of a value to a small number, and back to nothing when its last event is released.
 ///
@@ -18,7 +16,7 @@ pub(super) struct Dictionary {
     slots: Chunked<Slot>,
     capacity: u32,
     free: Vec<u32>,
-    shards: Vec<HashTable<u32>>,
+    shards: Shards<u32>,
     hasher: DefaultHashBuilder,
 }
 
@@ -75,7 +73,7 @@ impl Dictionary {
             slots: Chunked::new(1),
             capacity: 0,
             free: Vec::new(),
-            shards: (0..1 << SHARD_BITS).map(|_| HashTable::new()).collect(),
+            shards: Shards::new(),
             hasher: DefaultHashBuilder::default(),
         }
     }
@@ -90,7 +88,7 @@ impl Dictionary {
     /// segment `home`.
     #[inline]
     pub(super) fn acquire(&mut self, value: &[u8], hash: u64, seq: u64, home: u64) -> (u32, bool) {
-        let shard = &mut self.shards[shard(hash)];
+        let shard = self.shards.of_mut(hash);
         let slots = &mut self.slots;
         if let Some(&id) = shard.find(hash, |&id| {
             let slot = &slots.row(id as usize)[0];
@@ -124,7 +122,7 @@ impl Dictionary {
             return;
         }
         let Slot { hash, .. } = std::mem::take(slot);
-        if let Ok(entry) = self.shards[shard(hash)].find_entry(hash, |&other| other == id) {
+        if let Ok(entry) = self.shards.of_mut(hash).find_entry(hash, |&other| other == id) {
             entry.remove();
         }
         self.free.push(id);
@@ -136,11 +134,9 @@ impl Dictionary {
         (slot.live && slot.home == short(home)).then(|| slot.value.as_bytes())
     }
 
-    /// Gives a live value another home. Returns whether it is live.
-    pub(super) fn rehome(&mut self, id: u32, home: u64) -> bool {
-        let slot = &mut self.slots.row_mut(id as usize)[0];
-        slot.home = short(home);
-        slot.live
+    /// Gives a live value another home.
+    pub(super) fn rehome(&mut self, id: u32, home: u64) {
+        self.slots.row_mut(id as usize)[0].home = short(home);
     }
 
     /// Whether the number is in use.
@@ -192,7 +188,7 @@ impl Dictionary {
             if slot.live {
                 let hash = slot.hash;
                 let slots = &self.slots;
-                self.shards[shard(hash)].insert_unique(hash, id, |&id| slots.row(id as usize)[0].hash);
+                self.shards.of_mut(hash).insert_unique(hash, id, |&id| slots.row(id as usize)[0].hash);
             } else {
                 *slot = Slot::default();
                 self.free.push(id);
@@ -203,11 +199,6 @@ impl Dictionary {
 
 fn short(home: u64) -> u32 {
     u32::try_from(home).expect("fewer than 2^32 segments in a lifetime")
-}
-
-const fn shard(hash: u64) -> usize {
-    // The table itself uses the lowest and the seven highest bits.
-    (hash >> 40) as usize & ((1 << SHARD_BITS) - 1)
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::accumulate::{
     Accumulate as _, Count, Distinct, Extreme, ExtremeEver, First, FirstEver, FloatSum, IntSquares, IntSum,
-    Last, Place, ring_words,
+    Last, ring_words,
 };
+use super::drive::Place;
 use super::reservoir::{CONDITIONS, KEYS};
 use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
 

@@ -5,8 +5,12 @@
 //! - [`dictionary`]: key bytes ↔ small numbers.
 //! - [`reservoir`]: the events that windows still need, packed by [`codec`].
 //! - [`layout`]: which tail brings which events to which accumulator.
-//! - [`accumulate`]: what is kept per key, with [`wide`] numbers in [`chunked`] rows.
+//! - [`accumulate`]: what is kept per key, with [`wide`] numbers in [`chunked`] rows
+//!   and tables in [`shards`].
 //! - [`state`]: all of it, moved on from batch to batch.
+//! - [`drive`]: the loop that takes each of them through a batch.
+//! - [`course`]: the events of a step and its rows, in order.
+//! - [`restore`]: the state again, from a checkpoint.
 //! - [`read`]: what accumulators hold → the windows' columns.
 //!
 //! After Feedzai's Railgun (Gomes et al., 2021): one reservoir, one tail per distinct frame bound,
@@ -16,11 +20,15 @@
 pub(crate) mod accumulate;
 mod chunked;
 mod codec;
+mod course;
 mod dictionary;
+mod drive;
 pub(crate) mod inputs;
 pub(crate) mod layout;
 mod read;
 mod reservoir;
+mod restore;
+mod shards;
 pub(crate) mod spec;
 pub(crate) mod state;
 pub(crate) mod values;

@@ -240,15 +240,12 @@ impl Reservoir {
             return Ok((first, &self.open[column]));
         }
         let id = self.id(number);
-        let segment = match self.read.entry(number) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(fetch(&*self.store, id, self.columns)?),
-        };
+        let segment = self.segment(number)?;
         let values = segment.column(column).map_err(|source| ScoreError::Segment { id, source })?;
         Ok((first, values))
     }
 
-    /// The sealed segment `number`, for what it says of keys.
+    /// The sealed segment `number`.
     pub(super) fn segment(&mut self, number: u64) -> Result<&mut Segment, ScoreError> {
         let id = self.id(number);
         match self.read.entry(number) {
@@ -277,7 +274,8 @@ impl Reservoir {
         self.read.retain(|&number, _| tails.iter().any(|seq| seq / SEGMENT_EVENTS == number));
     }
 
-    /// Takes up what a checkpoint says: the sealed segments from the store, the newest from `open`.
+    /// Takes up what a checkpoint says: the sealed segments from the store, the newest from `open`. Also
+    /// returns what each sealed segment says of keys.
     pub(super) fn restore(
         reservoir: u32,
         columns: usize,
@@ -285,7 +283,7 @@ impl Reservoir {
         sealed: Range<u64>,
         checksums: &[u64],
         open: &mut Segment,
-    ) -> Result<Self, SnapshotError> {
+    ) -> Result<(Self, Vec<(u64, KeyOf)>), SnapshotError> {
         let mut restored = Self::new(reservoir, columns, store);
         restored.first_segment = sealed.start;
         restored.open_segment = sealed.end;
@@ -296,6 +294,7 @@ impl Reservoir {
         if open.events >= SEGMENT {
             return Err(SnapshotError::Damaged("the newest segment is too long"));
         }
+        let mut keys = Vec::new();
         for (number, &expected) in sealed.zip(checksums) {
             let id = restored.id(number);
             let segment = fetch(&*restored.store, id, columns)
@@ -304,8 +303,9 @@ impl Reservoir {
                 return Err(SnapshotError::Segment { id, reason: "it is of another run".to_owned() });
             }
             restored.sealed.push_back((segment.bytes.len() as u64, expected));
+            keys.extend(segment.keys()?.into_iter().map(|of| (number, of)));
         }
-        Ok(restored)
+        Ok((restored, keys))
     }
 }
 

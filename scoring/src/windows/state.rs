@@ -7,27 +7,26 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 
 use super::accumulate::{
-    Count, Course, Distinct, Extreme, ExtremeEver, Feed, First, FirstEver, FloatSum, IntSquares, IntSum,
-    Last, Ring, drive, drive_history, key,
+    Count, Distinct, Extreme, ExtremeEver, First, FirstEver, FloatSum, IntSquares, IntSum, Last, Ring, key,
 };
 use super::chunked::Chunked;
+use super::course::{Happening, Passing};
 use super::dictionary::Dictionary;
+use super::drive::{Feed, drive, drive_history};
 use super::inputs::prepare;
-use super::layout::{CourseSpec, Layout, Leave, Placed};
+use super::layout::{Layout, Leave};
 use super::read::Column;
-use super::reservoir::{
-    CONDITIONS, KEYS, KeyOf, KeyRecord, Reservoir, SEGMENT_EVENTS, Segment, TIME, write_keys,
-};
+use super::reservoir::{CONDITIONS, KEYS, KeyRecord, Reservoir, SEGMENT_EVENTS, TIME, write_keys};
 use super::spec::{Keep, ValueType, WindowPlan};
-use crate::binary::{Reader, Writer};
-use crate::error::{ScoreError, SnapshotError};
+use crate::binary::Writer;
+use crate::error::ScoreError;
 use crate::probe::{Probe, Stage};
 use crate::store::SegmentStore;
 
 /// Rows taken through all accumulators at a time: what they touch stays in the cache meanwhile.
 const STEP_ROWS: usize = 1_024;
 /// Events that one tail passes at a time, which bounds memory after a long silence.
-const STEP_EVENTS: usize = 16_384;
+pub(super) const STEP_EVENTS: usize = 16_384;
 
 /// Segments forgotten after a step: more than a step can fill.
 const RETIRED_PER_STEP: usize = 2;
@@ -35,29 +34,29 @@ const RETIRED_PER_STEP: usize = 2;
 /// Everything that windows that share a reservoir remember.
 #[derive(Debug)]
 pub(crate) struct WindowState {
-    plan: Arc<WindowPlan>,
-    layout: Arc<Layout>,
-    dictionaries: Vec<Dictionary>,
+    pub(super) plan: Arc<WindowPlan>,
+    pub(super) layout: Arc<Layout>,
+    pub(super) dictionaries: Vec<Dictionary>,
     /// Per dictionary: a row of words per key.
-    words: Vec<Chunked<u64>>,
+    pub(super) words: Vec<Chunked<u64>>,
     /// What accumulators keep beside words, one each.
-    kinds: Vec<Kind>,
-    reservoir: Reservoir,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) reservoir: Reservoir,
     /// Records of keys whose home is the newest segment, or one that the batch at hand will begin.
-    records: VecDeque<KeyRecord>,
+    pub(super) records: VecDeque<KeyRecord>,
     /// Per tail: the sequence number of the next event it will meet.
-    tails: Vec<u64>,
+    pub(super) tails: Vec<u64>,
     /// Per tail: the events it passes in a step, reused.
-    passing: Vec<Passing>,
+    pub(super) passing: Vec<Passing>,
     /// Per frame: what happens in it in a step, reused.
-    courses: Vec<Happening>,
+    pub(super) courses: Vec<Happening>,
     /// What an accumulator read in a step, reused.
-    read: Vec<u64>,
+    pub(super) read: Vec<u64>,
 }
 
 /// An accumulator's kind with what it keeps beside words.
 #[derive(Debug)]
-enum Kind {
+pub(super) enum Kind {
     Count(Count),
     IntSum(IntSum),
     IntSquares(IntSquares),
@@ -72,141 +71,6 @@ enum Kind {
     FirstEver(FirstEver),
     Last(Last),
     Ring,
-}
-
-/// Events on their way past a tail.
-#[derive(Debug, Default)]
-struct Passing {
-    first_seq: u64,
-    events: usize,
-    /// Per row of the step: how many of them come before it.
-    cuts: Vec<usize>,
-    /// The reservoir's columns that the tail reads; the others are empty.
-    columns: Vec<Vec<i64>>,
-}
-
-/// What happens in a frame, in order.
-#[derive(Debug, Default)]
-struct Happening {
-    signs: Vec<i64>,
-    reads: Vec<usize>,
-    /// Which of the events at hand it is: those that leave, then those that enter, then the rows.
-    order: Vec<u32>,
-    seqs: Vec<i64>,
-    /// The reservoir's columns that the frame's accumulators read; the others are empty.
-    columns: Vec<Vec<i64>>,
-    scratch: Vec<i64>,
-}
-
-impl Happening {
-    /// Puts the events of a step and its rows into the order in which they happen. In a delayed frame
-    /// an event may enter and leave between two rows; in any other, one that leaves before another
-    /// enters lets the frame be empty for a moment.
-    fn follow(&mut self, spec: &CourseSpec, passing: &[Passing], rows: &[&[i64]], first_seq: u64) {
-        let leaving = &passing[spec.leave];
-        let entering = spec.enter.map(|tail| &passing[tail]);
-        let (left_in_all, rows_in_all) = (leaving.events, rows[TIME].len());
-        let entered_in_all = entering.map_or(rows_in_all, |passing| passing.events);
-        match entering {
-            None => self.arrive(left_in_all, &leaving.cuts, rows_in_all),
-            Some(entering) => self.delay(entering, leaving, rows_in_all),
-        }
-        if spec.seqs {
-            self.gather(
-                |out| {
-                    out.extend((leaving.first_seq.cast_signed()..).take(left_in_all));
-                    let enters_from = entering.map_or(first_seq, |passing| passing.first_seq);
-                    out.extend((enters_from.cast_signed()..).take(entered_in_all));
-                    out.extend((first_seq.cast_signed()..).take(rows_in_all));
-                },
-                None,
-            );
-        }
-        for &column in &spec.columns {
-            self.gather(
-                |out| {
-                    out.extend_from_slice(&leaving.columns[column]);
-                    out.extend_from_slice(entering.map_or(rows[column], |passing| &passing.columns[column]));
-                    out.extend_from_slice(rows[column]);
-                },
-                Some(column),
-            );
-        }
-    }
-
-    /// Events that leave, and rows that enter as they arrive: row `r` comes after `cuts[r]` that leave.
-    fn arrive(&mut self, leaving: usize, cuts: &[usize], rows: usize) {
-        let steps = leaving + rows;
-        self.reads.clear();
-        self.reads.resize(steps, 0);
-        for (row, cut) in cuts.iter().take(rows).enumerate() {
-            self.reads[row + cut] = 1;
-        }
-        self.signs.clear();
-        self.signs.extend(self.reads.iter().map(|&arrives| if arrives == 1 { 1 } else { -1 }));
-        self.order.clear();
-        let (mut left, mut arrived) = (0, leaving);
-        self.order.extend(self.reads.iter().map(|&arrives| {
-            let at = if arrives == 1 { arrived } else { left };
-            arrived += arrives;
-            left += 1 - arrives;
-            u32::try_from(at).expect("a step is short")
-        }));
-    }
-
-    /// Events that enter and leave before each row.
-    fn delay(&mut self, entering: &Passing, leaving: &Passing, rows: usize) {
-        self.signs.clear();
-        self.reads.clear();
-        self.order.clear();
-        let (mut left, mut entered) = (0, 0);
-        for row in 0..=rows {
-            let cut = |passing: &Passing| passing.cuts.get(row).copied().unwrap_or(passing.events);
-            let (enter_until, leave_until) = (cut(entering), cut(leaving));
-            self.push(leaving.events + entered..leaving.events + enter_until, 1, 0);
-            self.push(left..leave_until, -1, 0);
-            (entered, left) = (enter_until, leave_until);
-            if row < rows {
-                let at = leaving.events + entering.events + row;
-                self.push(at..at + 1, 0, 1);
-            }
-        }
-    }
-
-    fn push(&mut self, which: Range<usize>, sign: i64, read: usize) {
-        for at in which {
-            self.signs.push(sign);
-            self.reads.push(read);
-            self.order.push(u32::try_from(at).expect("a step is short"));
-        }
-    }
-
-    /// Brings what `fill` writes, of the events at hand, into order: as a column, or as sequence numbers.
-    fn gather(&mut self, fill: impl FnOnce(&mut Vec<i64>), column: Option<usize>) {
-        self.scratch.clear();
-        fill(&mut self.scratch);
-        let into = match column {
-            Some(column) => &mut self.columns[column],
-            None => &mut self.seqs,
-        };
-        into.clear();
-        into.extend(self.order.iter().map(|&at| self.scratch[at as usize]));
-    }
-
-    /// What an accumulator sees of it.
-    fn of(&self, spec: &CourseSpec, placed: &Placed) -> Course<'_> {
-        let keys = self.columns[KEYS + placed.key].as_slice();
-        // Where nothing is asked of a column, any will do.
-        let unconditional = placed.place.mask | placed.place.valid_mask == 0;
-        Course {
-            signs: &self.signs,
-            reads: &self.reads,
-            seqs: if spec.seqs { &self.seqs } else { keys },
-            keys,
-            conditions: if unconditional { keys } else { &self.columns[CONDITIONS] },
-            values: placed.column.map_or(keys, |column| &self.columns[column]),
-        }
-    }
 }
 
 impl Kind {
@@ -254,6 +118,8 @@ macro_rules! with_accumulator {
     };
 }
 
+pub(super) use with_accumulator;
+
 impl WindowState {
     pub(crate) fn new(plan: Arc<WindowPlan>, reservoir: u32, store: Arc<dyn SegmentStore>) -> Self {
         let layout = Arc::new(Layout::new(&plan));
@@ -261,9 +127,7 @@ impl WindowState {
         Self::over(plan, layout, reservoir)
     }
 
-    fn over(plan: Arc<WindowPlan>, layout: Arc<Layout>, reservoir: Reservoir) -> Self {
-        let passing = || Passing { columns: vec![Vec::new(); layout.columns], ..Passing::default() };
-        let happening = || Happening { columns: vec![Vec::new(); layout.columns], ..Happening::default() };
+    pub(super) fn over(plan: Arc<WindowPlan>, layout: Arc<Layout>, reservoir: Reservoir) -> Self {
         let kinds = plan.accumulators.iter().zip(&layout.placed);
         Self {
             dictionaries: plan.dictionaries.iter().map(|_| Dictionary::new()).collect(),
@@ -274,8 +138,8 @@ impl WindowState {
             reservoir,
             records: VecDeque::new(),
             tails: vec![0; layout.tails.len()],
-            passing: layout.tails.iter().map(|_| passing()).collect(),
-            courses: layout.courses.iter().map(|_| happening()).collect(),
+            passing: layout.tails.iter().map(|_| Passing::new(layout.columns)).collect(),
+            courses: layout.courses.iter().map(|_| Happening::new(layout.columns)).collect(),
             read: Vec::new(),
             layout,
             plan,
@@ -319,7 +183,7 @@ impl WindowState {
         outputs.into_iter().zip(&self.plan.outputs).map(|(column, output)| column.finish(output)).collect()
     }
 
-    fn make_room(&mut self) {
+    pub(super) fn make_room(&mut self) {
         for (dictionary, words) in self.dictionaries.iter().zip(&mut self.words) {
             words.grow(dictionary.capacity());
         }
@@ -551,201 +415,6 @@ impl WindowState {
         out.bytes(open.as_bytes());
     }
 
-    /// Restores what [`Self::write`] wrote under an equal plan. Accumulators are not stored: they are
-    /// what the events between two tails add up to.
-    pub(crate) fn restore(
-        plan: Arc<WindowPlan>,
-        reservoir: u32,
-        store: Arc<dyn SegmentStore>,
-        input: &mut Reader<'_>,
-    ) -> Result<Self, SnapshotError> {
-        let layout = Arc::new(Layout::new(&plan));
-        let first = input.u64()?;
-        let checksums = input.u64s()?;
-        let sealed = first..first + checksums.len() as u64;
-        let tails = input.u64s()?;
-        let open: Arc<[u8]> = input.bytes()?.into();
-        let mut open =
-            Segment::open(&mut Reader::part(&open), Arc::clone(&open), sealed.end, layout.columns)?;
-        let reservoir =
-            Reservoir::restore(reservoir, layout.columns, store, sealed.clone(), &checksums, &mut open)?;
-        let mut state = Self::over(plan, layout, reservoir);
-        let bounds = state.reservoir.first_seq()..=state.reservoir.next_seq();
-        if tails.len() != state.tails.len() || !tails.iter().all(|tail| bounds.contains(tail)) {
-            return Err(SnapshotError::Damaged("the tails do not fit the reservoir"));
-        }
-        state.tails = tails;
-        let mut records = Vec::new();
-        for number in sealed.clone() {
-            let of_segment = state.reservoir.segment(number).map_err(unreadable)?.keys()?;
-            state.reservoir.keep_unpacked(&[]);
-            records.extend(of_segment.into_iter().map(|record| (number, record)));
-        }
-        let newest = open.keys()?;
-        state.records = newest.iter().map(|(record, _)| record.clone()).collect();
-        records.extend(newest.into_iter().map(|record| (sealed.end, record)));
-        state.restore_keys(&records)?;
-        state.restore_ranges().map_err(unreadable)?;
-        state.restore_histories(&records).map_err(unreadable)?;
-        Ok(state)
-    }
-
-    fn restore_keys(&mut self, records: &[(u64, KeyOf)]) -> Result<(), SnapshotError> {
-        for (home, (record, value)) in records {
-            let dictionary = self.dictionaries.get_mut(record.dictionary);
-            let dictionary = dictionary.ok_or(SnapshotError::Damaged("a key of an unknown dictionary"))?;
-            dictionary.place(record.id, value, *home);
-        }
-        let layout = Arc::clone(&self.layout);
-        for (tail, spec) in layout.tails.iter().enumerate() {
-            for &dictionary in &spec.releases {
-                let range = self.tails[tail]..self.reservoir.next_seq();
-                let held = &mut self.dictionaries[dictionary];
-                for part in parts(range) {
-                    let mut ids = Vec::new();
-                    self.reservoir.gather(KEYS + dictionary, part.clone(), &mut ids).map_err(unreadable)?;
-                    if !ids.iter().zip(part).all(|(&id, seq)| held.hold(key(id), seq)) {
-                        return Err(SnapshotError::Damaged("an event has a key that no segment knows"));
-                    }
-                    self.reservoir.keep_unpacked(&[]);
-                }
-            }
-        }
-        self.dictionaries.iter_mut().for_each(Dictionary::index);
-        self.make_room();
-        Ok(())
-    }
-
-    /// Lets the events that are between two tails enter the frames between them.
-    fn restore_ranges(&mut self) -> Result<(), ScoreError> {
-        let layout = Arc::clone(&self.layout);
-        for (index, placed) in layout.placed.iter().enumerate() {
-            let Leave::Tail { tail: leave, .. } = placed.leave else { continue };
-            let end = placed.enter.map_or(self.reservoir.next_seq(), |enter| self.tails[enter]);
-            for part in parts(self.tails[leave]..end) {
-                let mut column = |column: usize| {
-                    let mut values = Vec::new();
-                    self.reservoir.gather(column, part.clone(), &mut values).map(|()| values)
-                };
-                let keys = column(KEYS + placed.key)?;
-                let conditions = column(CONDITIONS)?;
-                let values = column(placed.column.unwrap_or(CONDITIONS))?;
-                let seqs: Vec<i64> = (part.start.cast_signed()..part.end.cast_signed()).collect();
-                let course = Course {
-                    signs: &vec![1; seqs.len()],
-                    reads: &vec![0; seqs.len()],
-                    seqs: &seqs,
-                    keys: &keys,
-                    conditions: &conditions,
-                    values: &values,
-                };
-                let state = &mut self.words[placed.key];
-                with_accumulator!(&mut self.kinds[index], accumulator => {
-                    drive(accumulator, state, placed.place, course, 0, &mut Vec::new());
-                }, ring => unreachable!("rows are kept by history"));
-                self.reservoir.keep_unpacked(&[]);
-            }
-        }
-        Ok(())
-    }
-
-    /// Rebuilds each key's history from its newest record and the events since.
-    fn restore_histories(&mut self, records: &[(u64, KeyOf)]) -> Result<(), ScoreError> {
-        let layout = Arc::clone(&self.layout);
-        for dictionary in 0..self.dictionaries.len() {
-            let history_at = layout.history_at[dictionary];
-            if history_at == layout.words[dictionary] {
-                continue;
-            }
-            let mut since = vec![0_u64; self.dictionaries[dictionary].capacity()];
-            for (_, (record, _)) in records.iter().filter(|(_, (r, _))| r.dictionary == dictionary) {
-                since[record.id as usize] = record.since;
-                let words = &mut self.words[dictionary].row_mut(record.id as usize)[history_at..];
-                words.fill(0);
-                if record.history.len() == words.len() {
-                    words.copy_from_slice(&record.history);
-                }
-            }
-            let mut last_us = vec![i64::MIN; since.len()];
-            for part in parts(self.reservoir.first_seq()..self.reservoir.next_seq()) {
-                self.relive(dictionary, part, &since, &mut last_us)?;
-                self.reservoir.keep_unpacked(&[]);
-            }
-            self.end_silences(dictionary);
-        }
-        Ok(())
-    }
-
-    /// Takes events of the past into the histories of their keys again.
-    fn relive(
-        &mut self,
-        dictionary: usize,
-        part: Range<u64>,
-        since: &[u64],
-        last_us: &mut [i64],
-    ) -> Result<(), ScoreError> {
-        let layout = Arc::clone(&self.layout);
-        let mut columns: Vec<Vec<i64>> = vec![Vec::new(); layout.columns];
-        for (index, column) in columns.iter_mut().enumerate() {
-            self.reservoir.gather(index, part.clone(), column)?;
-        }
-        for (row, seq) in (part.start..part.end).enumerate() {
-            let id = key(columns[KEYS + dictionary][row]) as usize;
-            let time_us = columns[TIME][row];
-            let Some(&from) = since.get(id) else { continue };
-            for (index, silence) in layout.silences.iter().enumerate().filter(|(_, s)| s.key == dictionary) {
-                let forgotten = time_us.saturating_sub(last_us[id]) > silence.expiry_us;
-                if seq >= from && last_us[id] > i64::MIN && forgotten {
-                    self.forget_history(index, id);
-                }
-                self.words[dictionary].row_mut(id)[silence.at] = seq + 1;
-            }
-            last_us[id] = time_us;
-            if seq < from {
-                continue;
-            }
-            for (index, placed) in layout.placed.iter().enumerate() {
-                if placed.key != dictionary || !matches!(placed.leave, Leave::Silence(_)) {
-                    continue;
-                }
-                let of_row = |column: usize| std::slice::from_ref(&columns[column][row]);
-                let enter = Feed {
-                    first_seq: seq,
-                    keys: of_row(KEYS + dictionary),
-                    conditions: of_row(CONDITIONS),
-                    values: of_row(placed.column.unwrap_or(CONDITIONS)),
-                    cuts: &[1],
-                };
-                let (state, rows, mut out) = (&mut self.words[dictionary], enter.keys, Vec::new());
-                with_accumulator!(&mut self.kinds[index], accumulator => {
-                    drive_history(accumulator, state, placed.place, (&enter, &[]), rows, &mut out);
-                }, ring => drive_history(&mut Ring, state, placed.place, (&enter, &[]), rows, &mut out));
-            }
-        }
-        Ok(())
-    }
-
-    /// Forgets the histories of keys whose newest event the silence's tail has passed.
-    fn end_silences(&mut self, dictionary: usize) {
-        let layout = Arc::clone(&self.layout);
-        for (index, silence) in layout.silences.iter().enumerate().filter(|(_, s)| s.key == dictionary) {
-            for id in 0..self.dictionaries[dictionary].capacity() {
-                let newest = self.words[dictionary].row(id)[silence.at];
-                if newest > 0 && newest - 1 < self.tails[silence.tail] {
-                    self.forget_history(index, id);
-                    self.words[dictionary].row_mut(id)[silence.at] = 0;
-                }
-            }
-        }
-    }
-
-    fn forget_history(&mut self, silence: usize, id: usize) {
-        for placed in self.layout.placed.iter().filter(|p| p.leave == Leave::Silence(silence)) {
-            let place = placed.place;
-            self.words[placed.key].row_mut(id)[place.at..place.at + place.words].fill(0);
-        }
-    }
-
     /// Events held for windows that still need them.
     pub(crate) fn live_events(&self) -> u64 {
         self.reservoir.next_seq() - self.reservoir.first_seq()
@@ -796,17 +465,4 @@ fn write_records(records: &mut VecDeque<KeyRecord>, dictionaries: &[Dictionary],
         std::mem::take(records).into_iter().partition(|record| record.since / SEGMENT_EVENTS <= home);
     write_keys(out, home, live_records(&of_segment, dictionaries));
     *records = later;
-}
-
-/// A range of events in parts that fit in memory.
-fn parts(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-    let step = STEP_EVENTS as u64;
-    (range.start..range.end).step_by(STEP_EVENTS).map(move |start| start..range.end.min(start + step))
-}
-
-fn unreadable(error: ScoreError) -> SnapshotError {
-    match error {
-        ScoreError::Segment { source, .. } => source,
-        other => SnapshotError::Unreadable(other.to_string()),
-    }
 }

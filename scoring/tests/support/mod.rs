@@ -10,7 +10,9 @@ use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use events::{Address, Card, CardToken, Customer, Device, Location, MerchantId, Transaction, TransactionId};
-use scoring::{MemoryStore, Ruleset, RulesetSource, Scorer, SegmentStore, SourceFile, transactions};
+use scoring::{
+    MemoryStore, Ruleset, RulesetSource, Scorer, SegmentStore, SourceFile, definition, transactions,
+};
 
 /// The few things about a transaction that windows look at.
 #[derive(Debug, Clone)]
@@ -116,22 +118,28 @@ pub fn incremental(ruleset: &Ruleset, list: &[Transaction], cuts: &[usize], rest
     concat_batches(&batches[0].schema(), &batches).unwrap()
 }
 
-/// What batch DataFusion makes of feature SQL over rows that have their window times, and the features
-/// of earlier files, already.
-pub async fn oracle(sql: &str, rows: &RecordBatch) -> RecordBatch {
-    // The outermost SELECT is the last one, or the only one.
-    let at =
-        if sql.contains("FROM base") { sql.rfind("SELECT").unwrap() } else { sql.find("SELECT").unwrap() };
-    query(&format!("{}SELECT event_time,{}", &sql[..at], &sql[at + "SELECT".len()..]), rows).await
+/// What batch DataFusion makes of a feature file over rows that have their window times, and the features
+/// of earlier files, already: `event_time` and the features, in order of time.
+pub async fn oracle(file: &SourceFile, rows: &RecordBatch) -> RecordBatch {
+    let context = relation(rows);
+    let plan = definition(&context, file).unwrap();
+    in_order(&context.execute_logical_plan(plan).await.unwrap().collect().await.unwrap())
 }
 
 /// What DataFusion answers over rows as the relation, in order of the answer's first column.
 pub async fn query(sql: &str, rows: &RecordBatch) -> RecordBatch {
+    in_order(&relation(rows).sql(sql).await.unwrap().collect().await.unwrap())
+}
+
+fn relation(rows: &RecordBatch) -> SessionContext {
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
     let table = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]]).unwrap();
     context.register_table(transactions::RELATION, Arc::new(table)).unwrap();
-    let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
-    let all = concat_batches(&batches[0].schema(), &batches).unwrap();
+    context
+}
+
+fn in_order(batches: &[RecordBatch]) -> RecordBatch {
+    let all = concat_batches(&batches[0].schema(), batches).unwrap();
     let order = sort_to_indices(all.column(0), None, None).unwrap();
     take_record_batch(&all, &order).unwrap()
 }

@@ -1,0 +1,229 @@
+//! A checkpoint → the state of windows, as if it had never stopped.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::accumulate::{Ring, key};
+use super::dictionary::Dictionary;
+use super::drive::{Course, Feed, drive, drive_history};
+use super::layout::{Layout, Leave, Placed};
+use super::reservoir::{CONDITIONS, KEYS, KeyOf, Reservoir, Segment, TIME};
+use super::spec::WindowPlan;
+use super::state::{Kind, STEP_EVENTS, WindowState, with_accumulator};
+use crate::binary::Reader;
+use crate::error::{ScoreError, SnapshotError};
+use crate::store::SegmentStore;
+
+impl WindowState {
+    /// Restores what [`Self::write`] wrote under an equal plan. Accumulators are not stored: they are
+    /// what the events between two tails add up to.
+    pub(crate) fn restore(
+        plan: Arc<WindowPlan>,
+        reservoir: u32,
+        store: Arc<dyn SegmentStore>,
+        input: &mut Reader<'_>,
+    ) -> Result<Self, SnapshotError> {
+        let layout = Arc::new(Layout::new(&plan));
+        let first = input.u64()?;
+        let checksums = input.u64s()?;
+        let sealed = first..first + checksums.len() as u64;
+        let tails = input.u64s()?;
+        let open: Arc<[u8]> = input.bytes()?.into();
+        let mut open =
+            Segment::open(&mut Reader::part(&open), Arc::clone(&open), sealed.end, layout.columns)?;
+        let (reservoir, mut records) =
+            Reservoir::restore(reservoir, layout.columns, store, sealed.clone(), &checksums, &mut open)?;
+        let mut state = Self::over(plan, layout, reservoir);
+        let bounds = state.reservoir.first_seq()..=state.reservoir.next_seq();
+        if tails.len() != state.tails.len() || !tails.iter().all(|tail| bounds.contains(tail)) {
+            return Err(SnapshotError::Damaged("the tails do not fit the reservoir"));
+        }
+        state.tails = tails;
+        let newest = open.keys()?;
+        state.records = newest.iter().map(|(record, _)| record.clone()).collect();
+        records.extend(newest.into_iter().map(|record| (sealed.end, record)));
+        state.restore_keys(&records)?;
+        state.restore_ranges().map_err(unreadable)?;
+        state.restore_histories(&records).map_err(unreadable)?;
+        Ok(state)
+    }
+
+    fn restore_keys(&mut self, records: &[(u64, KeyOf)]) -> Result<(), SnapshotError> {
+        for (home, (record, value)) in records {
+            let dictionary = self.dictionaries.get_mut(record.dictionary);
+            let dictionary = dictionary.ok_or(SnapshotError::Damaged("a key of an unknown dictionary"))?;
+            dictionary.place(record.id, value, *home);
+        }
+        let layout = Arc::clone(&self.layout);
+        for (tail, spec) in layout.tails.iter().enumerate() {
+            for &dictionary in &spec.releases {
+                let range = self.tails[tail]..self.reservoir.next_seq();
+                let held = &mut self.dictionaries[dictionary];
+                for part in parts(range) {
+                    let mut ids = Vec::new();
+                    self.reservoir.gather(KEYS + dictionary, part.clone(), &mut ids).map_err(unreadable)?;
+                    if !ids.iter().zip(part).all(|(&id, seq)| held.hold(key(id), seq)) {
+                        return Err(SnapshotError::Damaged("an event has a key that no segment knows"));
+                    }
+                    self.reservoir.keep_unpacked(&[]);
+                }
+            }
+        }
+        self.dictionaries.iter_mut().for_each(Dictionary::index);
+        self.make_room();
+        Ok(())
+    }
+
+    /// Lets the events that are between two tails enter the frames between them, reading each segment
+    /// once.
+    fn restore_ranges(&mut self) -> Result<(), ScoreError> {
+        let layout = Arc::clone(&self.layout);
+        for part in parts(self.reservoir.first_seq()..self.reservoir.next_seq()) {
+            for (index, placed) in layout.placed.iter().enumerate() {
+                let Leave::Tail { tail: leave, .. } = placed.leave else { continue };
+                let end = placed.enter.map_or(self.reservoir.next_seq(), |enter| self.tails[enter]);
+                let inside = part.start.max(self.tails[leave])..part.end.min(end);
+                if !inside.is_empty() {
+                    self.enter_all(index, placed, inside)?;
+                }
+            }
+            self.reservoir.keep_unpacked(&[]);
+        }
+        Ok(())
+    }
+
+    /// Lets events enter the frame of one accumulator.
+    fn enter_all(&mut self, index: usize, placed: &Placed, part: Range<u64>) -> Result<(), ScoreError> {
+        let mut column = |column: usize| {
+            let mut values = Vec::new();
+            self.reservoir.gather(column, part.clone(), &mut values).map(|()| values)
+        };
+        let keys = column(KEYS + placed.key)?;
+        let conditions = column(CONDITIONS)?;
+        let values = column(placed.column.unwrap_or(CONDITIONS))?;
+        let seqs: Vec<i64> = (part.start.cast_signed()..part.end.cast_signed()).collect();
+        let course = Course {
+            signs: &vec![1; seqs.len()],
+            reads: &vec![0; seqs.len()],
+            seqs: &seqs,
+            keys: &keys,
+            conditions: &conditions,
+            values: &values,
+        };
+        let state = &mut self.words[placed.key];
+        with_accumulator!(&mut self.kinds[index], accumulator => {
+            drive(accumulator, state, placed.place, course, 0, &mut Vec::new());
+        }, ring => unreachable!("rows are kept by history"));
+        Ok(())
+    }
+
+    /// Rebuilds each key's history from its newest record and the events since.
+    fn restore_histories(&mut self, records: &[(u64, KeyOf)]) -> Result<(), ScoreError> {
+        let layout = Arc::clone(&self.layout);
+        for dictionary in 0..self.dictionaries.len() {
+            let history_at = layout.history_at[dictionary];
+            if history_at == layout.words[dictionary] {
+                continue;
+            }
+            let mut since = vec![0_u64; self.dictionaries[dictionary].capacity()];
+            for (_, (record, _)) in records.iter().filter(|(_, (r, _))| r.dictionary == dictionary) {
+                since[record.id as usize] = record.since;
+                let words = &mut self.words[dictionary].row_mut(record.id as usize)[history_at..];
+                words.fill(0);
+                if record.history.len() == words.len() {
+                    words.copy_from_slice(&record.history);
+                }
+            }
+            let mut last_us = vec![i64::MIN; since.len()];
+            for part in parts(self.reservoir.first_seq()..self.reservoir.next_seq()) {
+                self.relive(dictionary, part, &since, &mut last_us)?;
+                self.reservoir.keep_unpacked(&[]);
+            }
+            self.end_silences(dictionary);
+        }
+        Ok(())
+    }
+
+    /// Takes events of the past into the histories of their keys again.
+    fn relive(
+        &mut self,
+        dictionary: usize,
+        part: Range<u64>,
+        since: &[u64],
+        last_us: &mut [i64],
+    ) -> Result<(), ScoreError> {
+        let layout = Arc::clone(&self.layout);
+        let mut columns: Vec<Vec<i64>> = vec![Vec::new(); layout.columns];
+        for (index, column) in columns.iter_mut().enumerate() {
+            self.reservoir.gather(index, part.clone(), column)?;
+        }
+        for (row, seq) in (part.start..part.end).enumerate() {
+            let id = key(columns[KEYS + dictionary][row]) as usize;
+            let time_us = columns[TIME][row];
+            let Some(&from) = since.get(id) else { continue };
+            for (index, silence) in layout.silences.iter().enumerate().filter(|(_, s)| s.key == dictionary) {
+                let forgotten = time_us.saturating_sub(last_us[id]) > silence.expiry_us;
+                if seq >= from && last_us[id] > i64::MIN && forgotten {
+                    self.forget_history(index, id);
+                }
+                self.words[dictionary].row_mut(id)[silence.at] = seq + 1;
+            }
+            last_us[id] = time_us;
+            if seq < from {
+                continue;
+            }
+            for (index, placed) in layout.placed.iter().enumerate() {
+                if placed.key != dictionary || !matches!(placed.leave, Leave::Silence(_)) {
+                    continue;
+                }
+                let of_row = |column: usize| std::slice::from_ref(&columns[column][row]);
+                let enter = Feed {
+                    first_seq: seq,
+                    keys: of_row(KEYS + dictionary),
+                    conditions: of_row(CONDITIONS),
+                    values: of_row(placed.column.unwrap_or(CONDITIONS)),
+                    cuts: &[1],
+                };
+                let (state, rows, mut out) = (&mut self.words[dictionary], enter.keys, Vec::new());
+                with_accumulator!(&mut self.kinds[index], accumulator => {
+                    drive_history(accumulator, state, placed.place, (&enter, &[]), rows, &mut out);
+                }, ring => drive_history(&mut Ring, state, placed.place, (&enter, &[]), rows, &mut out));
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the histories of keys whose newest event the silence's tail has passed.
+    fn end_silences(&mut self, dictionary: usize) {
+        let layout = Arc::clone(&self.layout);
+        for (index, silence) in layout.silences.iter().enumerate().filter(|(_, s)| s.key == dictionary) {
+            for id in 0..self.dictionaries[dictionary].capacity() {
+                let newest = self.words[dictionary].row(id)[silence.at];
+                if newest > 0 && newest - 1 < self.tails[silence.tail] {
+                    self.forget_history(index, id);
+                    self.words[dictionary].row_mut(id)[silence.at] = 0;
+                }
+            }
+        }
+    }
+
+    fn forget_history(&mut self, silence: usize, id: usize) {
+        for placed in self.layout.placed.iter().filter(|p| p.leave == Leave::Silence(silence)) {
+            let place = placed.place;
+            self.words[placed.key].row_mut(id)[place.at..place.at + place.words].fill(0);
+        }
+    }
+}
+
+/// A range of events in parts that fit in memory.
+fn parts(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let step = STEP_EVENTS as u64;
+    (range.start..range.end).step_by(STEP_EVENTS).map(move |start| start..range.end.min(start + step))
+}
+
+fn unreadable(error: ScoreError) -> SnapshotError {
+    match error {
+        ScoreError::Segment { source, .. } => source,
+        other => SnapshotError::Unreadable(other.to_string()),
+    }
+}
