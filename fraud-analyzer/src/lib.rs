@@ -9,6 +9,7 @@
 //! - `segments`: the scorer's segments as files.
 //! - `recovery`: from the newest checkpoint through the decided records to the present.
 //! - `intake`: records → transactions, or dead letters.
+//! - `labels`: records → labels.
 //! - `output`: decisions → records.
 //! - [`analyzer`]: the loop that ties them together, on a thread of its own.
 //! - [`replay`]: the same scoring over a file.
@@ -20,6 +21,7 @@ pub mod config;
 mod durable;
 pub mod engine;
 mod intake;
+mod labels;
 pub mod metrics;
 mod output;
 mod progress;
