@@ -67,6 +67,7 @@ impl WindowState {
             let course = Course {
                 signs: &[-1, 1],
                 reads: &[0, 0],
+                order: &[0, 1],
                 seqs: &[seq.cast_signed(); 2],
                 keys: &keys,
                 conditions: &conditions,

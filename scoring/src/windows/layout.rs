@@ -7,6 +7,7 @@ use super::accumulate::{
     Last, ring_words,
 };
 use super::drive::Place;
+use super::lanes::SIDE_BY_SIDE;
 use super::reservoir::{CONDITIONS, KEYS};
 use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
 
@@ -76,6 +77,16 @@ pub(super) struct Silence {
     pub(super) at: usize,
 }
 
+/// Counts and sums over one key and frame, as indexes into the plan's accumulators; at most
+/// [`SIDE_BY_SIDE`] of each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Group {
+    pub(super) key: usize,
+    pub(super) course: usize,
+    pub(super) counts: Vec<usize>,
+    pub(super) sums: Vec<usize>,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     /// One per accumulator of the plan.
@@ -87,6 +98,10 @@ pub(super) struct Layout {
     pub(super) silences: Vec<Silence>,
     /// The distinct frames in time.
     pub(super) courses: Vec<CourseSpec>,
+    /// Counts and sums that run side by side.
+    pub(super) groups: Vec<Group>,
+    /// The other accumulators.
+    pub(super) singles: Vec<usize>,
     /// Those that let events in, and then those that take them out.
     pub(super) tails: Vec<Tail>,
     /// Columns of the reservoir.
@@ -196,16 +211,52 @@ impl Layout {
         for index in of_history {
             put(index, &mut words, &mut silences);
         }
+        let placed: Vec<Placed> =
+            placed.into_iter().map(|p| p.expect("each accumulator was placed")).collect();
+        let (groups, singles) = groups(plan, &placed);
         Self {
-            placed: placed.into_iter().map(|p| p.expect("each accumulator was placed")).collect(),
+            placed,
             words,
             history_at,
             silences,
             courses,
+            groups,
+            singles,
             tails: tails.into_values().collect(),
             columns: first_value + plan.values.len(),
         }
     }
+}
+
+/// What can run side by side, and the rest.
+fn groups(plan: &WindowPlan, placed: &[Placed]) -> (Vec<Group>, Vec<usize>) {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut singles = Vec::new();
+    for (index, (spec, &Placed { key, leave, .. })) in plan.accumulators.iter().zip(placed).enumerate() {
+        let Leave::Tail { course, .. } = leave else {
+            singles.push(index);
+            continue;
+        };
+        let sums = match spec.keep {
+            Keep::Count => false,
+            Keep::Sum { value, squares: false } if plan.value_type(value) == ValueType::Int => true,
+            _ => {
+                singles.push(index);
+                continue;
+            }
+        };
+        let fits = |group: &Group| {
+            let beside = if sums { &group.sums } else { &group.counts };
+            (group.key, group.course) == (key, course) && beside.len() < SIDE_BY_SIDE
+        };
+        let found = groups.iter().position(fits).unwrap_or_else(|| {
+            groups.push(Group { key, course, ..Group::default() });
+            groups.len() - 1
+        });
+        let group = &mut groups[found];
+        if sums { &mut group.sums } else { &mut group.counts }.push(index);
+    }
+    (groups, singles)
 }
 
 /// Whether an accumulator asks for the conditions of events.

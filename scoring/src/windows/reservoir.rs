@@ -403,16 +403,17 @@ impl Segment {
             let mut input = Reader::part(&self.bytes[self.packed[index].clone()]);
             let mut values = Vec::with_capacity(self.events);
             if index == TIME {
-                let mut last = input.i64()?;
+                let first = input.i64()?;
                 if self.events > 0 {
-                    values.push(last);
-                    codec::read(&mut input, self.events - 1, |step| {
-                        last = last.wrapping_add(step);
-                        values.push(last);
-                    })?;
+                    values.push(first);
+                    codec::read(&mut input, self.events - 1, &mut values)?;
+                    // Steps, summed up.
+                    for at in 1..values.len() {
+                        values[at] = values[at].wrapping_add(values[at - 1]);
+                    }
                 }
             } else {
-                codec::read(&mut input, self.events, |value| values.push(value))?;
+                codec::read(&mut input, self.events, &mut values)?;
             }
             input.finish()?;
             self.unpacked[index] = Some(values);

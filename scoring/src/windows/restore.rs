@@ -110,9 +110,11 @@ impl WindowState {
         let values = column(placed.column.unwrap_or(CONDITIONS))?;
         relabel(&self.plan, &self.labels, part.clone(), &mut conditions);
         let seqs: Vec<i64> = (part.start.cast_signed()..part.end.cast_signed()).collect();
+        let order: Vec<u32> = (0..).take(seqs.len()).collect();
         let course = Course {
             signs: &vec![1; seqs.len()],
             reads: &vec![0; seqs.len()],
+            order: &order,
             seqs: &seqs,
             keys: &keys,
             conditions: &conditions,

@@ -12,10 +12,11 @@ use super::accumulate::{
 use super::chunked::Chunked;
 use super::course::{Happening, Passing};
 use super::dictionary::Dictionary;
-use super::drive::{Feed, drive, drive_history};
+use super::drive::{Course, Feed, drive, drive_history, read_only};
 use super::inputs::prepare;
 use super::labels::{Label, relabel};
-use super::layout::{Layout, Leave};
+use super::lanes::{self, Lane};
+use super::layout::{Group, Layout, Leave, Placed};
 use super::read::Column;
 use super::reservoir::{
     CONDITIONS, KEYS, KeyRecord, LabelRecord, Reservoir, SEGMENT_EVENTS, TIME, write_records,
@@ -318,14 +319,23 @@ impl WindowState {
         let each: Vec<usize> = (1..=count).collect();
         let expired: Vec<_> =
             (0..layout.silences.len()).map(|silence| self.silence(silence, rows, first_seq)).collect();
+        for group in &layout.groups {
+            self.run_group(group, count, outputs);
+        }
         let mut read = std::mem::take(&mut self.read);
-        for (index, placed) in layout.placed.iter().enumerate() {
+        for &index in &layout.singles {
+            let placed = &layout.placed[index];
             let state = &mut self.words[placed.key];
             match placed.leave {
                 Leave::Tail { course, .. } => {
-                    let course = self.courses[course].of(&layout.courses[course], placed);
+                    let (happening, spec) = (&self.courses[course], &layout.courses[course]);
                     with_accumulator!(&mut self.kinds[index], accumulator => {
-                        drive(accumulator, state, placed.place, course, count, &mut read);
+                        if happening.passes_by(placed.place.mask) {
+                            read_only(accumulator, state, placed.place, happening.rows(placed.key), &mut read);
+                        } else {
+                            let course = happening.of(spec, placed);
+                            drive(accumulator, state, placed.place, course, count, &mut read);
+                        }
                     }, ring => unreachable!("rows are kept by history"));
                 }
                 Leave::Silence(silence) => {
@@ -344,11 +354,7 @@ impl WindowState {
                     }, ring => drive_history(&mut Ring, state, placed.place, feeds, keys, &mut read));
                 }
             }
-            for &output in &placed.outputs {
-                if let Some(column) = outputs.get_mut(output) {
-                    column.extend(&self.plan.outputs[output], &read, count);
-                }
-            }
+            show(&self.plan, placed, &read, count, outputs);
         }
         self.read = read;
         for (tail, spec) in layout.tails.iter().enumerate() {
@@ -357,6 +363,40 @@ impl WindowState {
                 for (&id, seq) in passing.columns[KEYS + dictionary].iter().zip(passing.first_seq..) {
                     self.dictionaries[dictionary].release(key(id), seq);
                 }
+            }
+        }
+    }
+
+    /// Takes counts and sums of one key and frame through it together; those for which no event counts are
+    /// only read.
+    fn run_group(&mut self, group: &Group, rows: usize, outputs: &mut [Column]) {
+        let layout = Arc::clone(&self.layout);
+        let (happening, spec) = (&self.courses[group.course], &layout.courses[group.course]);
+        let state = &mut self.words[group.key];
+        let lanes = |of: &[usize]| {
+            let counting = of.iter().filter(|&&index| !happening.passes_by(layout.placed[index].place.mask));
+            let lane = |&index: &usize| {
+                let placed = &layout.placed[index];
+                let Course { conditions, values, .. } = happening.of(spec, placed);
+                (index, Lane { place: placed.place, conditions, values, out: Vec::new() })
+            };
+            counting.map(lane).unzip::<usize, Lane<'_>, Vec<_>, Vec<_>>()
+        };
+        let ((counts, mut count_lanes), (sums, mut sum_lanes)) = (lanes(&group.counts), lanes(&group.sums));
+        if let Some(&any) = counts.iter().chain(&sums).next() {
+            let course = happening.of(spec, &layout.placed[any]);
+            lanes::run(&mut count_lanes, &mut sum_lanes, state, course, rows);
+        }
+        for (index, lane) in counts.iter().chain(&sums).zip(count_lanes.into_iter().chain(sum_lanes)) {
+            show(&self.plan, &layout.placed[*index], &lane.out, rows, outputs);
+        }
+        for &index in group.counts.iter().chain(&group.sums) {
+            let placed = &layout.placed[index];
+            if happening.passes_by(placed.place.mask) {
+                with_accumulator!(&self.kinds[index], accumulator => {
+                    read_only(accumulator, state, placed.place, happening.rows(group.key), &mut self.read);
+                }, ring => unreachable!("rows are kept by history"));
+                show(&self.plan, placed, &self.read, rows, outputs);
             }
         }
     }
@@ -476,6 +516,15 @@ impl WindowState {
     /// The sealed segments that a checkpoint now would name.
     pub(crate) fn segments(&self) -> Range<u64> {
         self.reservoir.sealed()
+    }
+}
+
+/// Appends what was read of an accumulator to the outputs that are made of it.
+fn show(plan: &WindowPlan, placed: &Placed, read: &[u64], rows: usize, outputs: &mut [Column]) {
+    for &output in &placed.outputs {
+        if let Some(column) = outputs.get_mut(output) {
+            column.extend(&plan.outputs[output], read, rows);
+        }
     }
 }
 
