@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::output;
 use crate::progress::{GROUP, Progress};
 use crate::recovery::{self, Recovered};
+use crate::rule_clock::RuleClock;
 
 /// How long an idle loop waits before it looks whether it should stop.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
@@ -76,8 +77,15 @@ async fn run(
         recovery::recover(&*log, &checkpoints, ruleset, &metrics).await.context("recovering the analyzer")?;
     tracing::info!(ruleset = scorer.ruleset().hash(), next_seq = progress.next_seq, "scoring");
     let writer = CheckpointWriter::start(checkpoints, metrics.clone()).context("starting checkpoints")?;
-    let mut pipeline =
-        Pipeline { checkpointed_seq: progress.next_seq, config, log, scorer, progress, metrics };
+    let mut pipeline = Pipeline {
+        checkpointed_seq: progress.next_seq,
+        rule_clock: RuleClock::new(&metrics, scorer.ruleset()),
+        config,
+        log,
+        scorer,
+        progress,
+        metrics,
+    };
     let interval = Duration::from_millis(pipeline.config.checkpoint_interval_ms);
     let mut last_checkpoint = Instant::now();
     loop {
@@ -105,6 +113,7 @@ struct Pipeline {
     scorer: Scorer,
     progress: Progress,
     metrics: Metrics,
+    rule_clock: RuleClock,
     checkpointed_seq: u64,
 }
 
@@ -173,7 +182,9 @@ impl Pipeline {
     fn score(&mut self, arrived: &[Arrived]) -> anyhow::Result<Vec<Scored>> {
         let began = Instant::now();
         let list: Vec<_> = arrived.iter().map(|a| &a.transaction).collect();
-        let scored = self.scorer.score(&transactions::batch(&list)).context("scoring")?;
+        self.rule_clock.begin();
+        let batch = transactions::batch(&list);
+        let scored = self.scorer.score_probed(&batch, &mut self.rule_clock).context("scoring")?;
         self.metrics.score_seconds.observe(began.elapsed().as_secs_f64());
         #[allow(clippy::cast_precision_loss)] // a batch is far below 2^52
         self.metrics.batch_transactions.observe(arrived.len() as f64);
