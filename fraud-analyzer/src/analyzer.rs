@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use eventlog::{EventLog, LogError, NewRecord, Position};
-use events::{Decided, Severity, topics};
+use events::{Decided, Severity, Taken, topics};
 use runtime::Service;
 use scoring::{Ruleset, Scored, Scorer, transactions};
 use tokio::runtime::Handle;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoint::{Checkpoint, CheckpointWriter, Checkpoints};
 use crate::config::AnalyzerConfig;
 use crate::intake::{self, Arrived, DEAD_LETTER_TOPIC};
+use crate::labels::{self, Labels};
 use crate::metrics::Metrics;
 use crate::output;
 use crate::progress::{GROUP, Progress};
@@ -23,6 +24,8 @@ use crate::rule_clock::RuleClock;
 
 /// How long an idle loop waits before it looks whether it should stop.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// How often labels are looked for while transactions flow: they matter to the windows of days to come.
+const LABELS_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a full log is waited for before trying again.
 const FULL_LOG_WAIT: Duration = Duration::from_millis(100);
 
@@ -80,6 +83,7 @@ async fn run(
     let mut pipeline = Pipeline {
         checkpointed_seq: progress.next_seq,
         rule_clock: RuleClock::new(&metrics, scorer.ruleset()),
+        labels_read: None,
         config,
         log,
         scorer,
@@ -115,6 +119,7 @@ struct Pipeline {
     metrics: Metrics,
     rule_clock: RuleClock,
     checkpointed_seq: u64,
+    labels_read: Option<Instant>,
 }
 
 impl Pipeline {
@@ -125,10 +130,14 @@ impl Pipeline {
             return Ok(0);
         }
         let mut next = self.progress.clone();
-        let (arrived, dead) = self.read(&mut next.created).await?;
-        let taken = arrived.len() + dead.len();
-        let scored = self.score(&arrived)?;
-        let (records, alerts) = records(&arrived, &scored, self.progress.next_seq, dead);
+        let (arrived, mut dead) = self.read(&mut next.created).await?;
+        let Labels { labels, dead: dead_labels } = self.read_labels(&arrived, &mut next.labelled).await?;
+        dead.extend(dead_labels);
+        let (taken, letters) = (arrived.len() + dead.len(), dead.len());
+        let scored = self.score(&arrived, &labels)?;
+        let taken_in =
+            (next.labelled != self.progress.labelled).then(|| Taken { labelled: next.labelled.clone() });
+        let (records, alerts) = records(&arrived, &scored, self.progress.next_seq, taken_in, dead);
         let positions = self.append(&records).await?;
         next.next_seq += arrived.len() as u64;
         for (record, position) in records.iter().zip(&positions) {
@@ -139,8 +148,19 @@ impl Pipeline {
             }
         }
         self.progress = next;
-        self.count(&scored, &alerts, taken - arrived.len());
+        self.metrics.labels.inc_by(labels.len() as u64);
+        self.count(&scored, &alerts, letters);
         Ok(taken)
+    }
+
+    /// Reads labels now and then, when there are transactions whose decisions can say so.
+    async fn read_labels(&mut self, arrived: &[Arrived], next: &mut [u64]) -> anyhow::Result<Labels> {
+        let lately = self.labels_read.is_some_and(|read| read.elapsed() < LABELS_INTERVAL);
+        if arrived.is_empty() || lately {
+            return Ok(Labels::default());
+        }
+        self.labels_read = Some(Instant::now());
+        labels::read_new(&*self.log, next).await
     }
 
     /// Reads from every partition in turn, up to one batch.
@@ -179,12 +199,12 @@ impl Pipeline {
         Ok((arrived, dead))
     }
 
-    fn score(&mut self, arrived: &[Arrived]) -> anyhow::Result<Vec<Scored>> {
+    fn score(&mut self, arrived: &[Arrived], labels: &[scoring::Label]) -> anyhow::Result<Vec<Scored>> {
         let began = Instant::now();
         let list: Vec<_> = arrived.iter().map(|a| &a.transaction).collect();
         self.rule_clock.begin();
         let batch = transactions::batch(&list);
-        let scored = self.scorer.score_probed(&batch, &mut self.rule_clock).context("scoring")?;
+        let scored = self.scorer.score_labelled(&batch, labels, &mut self.rule_clock).context("scoring")?;
         self.metrics.score_seconds.observe(began.elapsed().as_secs_f64());
         #[allow(clippy::cast_precision_loss)] // a batch is far below 2^52
         self.metrics.batch_transactions.observe(arrived.len() as f64);
@@ -231,11 +251,11 @@ impl Pipeline {
     }
 
     async fn commit(&self) -> anyhow::Result<()> {
-        for (partition, &offset) in (0_u32..).zip(&self.progress.created) {
-            self.log
-                .commit(GROUP, topics::CREATED, partition, offset)
-                .await
-                .context("committing positions")?;
+        let Progress { created, labelled, .. } = &self.progress;
+        for (topic, offsets) in [(topics::CREATED, created), (topics::LABELLED, labelled)] {
+            for (partition, &offset) in (0_u32..).zip(offsets) {
+                self.log.commit(GROUP, topic, partition, offset).await.context("committing positions")?;
+            }
         }
         Ok(())
     }
@@ -245,6 +265,7 @@ fn records(
     arrived: &[Arrived],
     scored: &[Scored],
     first_seq: u64,
+    mut taken: Option<Taken>,
     dead: Vec<NewRecord>,
 ) -> (Vec<NewRecord>, Vec<Severity>) {
     let decided_at_us = now_us();
@@ -256,6 +277,8 @@ fn records(
             source_partition: arrived.at.partition,
             source_offset: arrived.at.offset,
             decided_at_us,
+            // Before the first of them.
+            taken: taken.take(),
             transaction: arrived.transaction.clone(),
             decision: scored.decision.clone(),
         };

@@ -9,6 +9,7 @@
 //! - `segments`: the scorer's segments as files.
 //! - `recovery`: from the newest checkpoint through the decided records to the present.
 //! - `intake`: records → transactions, or dead letters.
+//! - `labels`: records → labels.
 //! - `rule_clock`: what each rule costs.
 //! - `output`: decisions → records.
 //! - [`analyzer`]: the loop that ties them together, on a thread of its own.
@@ -21,6 +22,7 @@ pub mod config;
 mod durable;
 pub mod engine;
 mod intake;
+mod labels;
 pub mod metrics;
 mod output;
 mod progress;

@@ -17,6 +17,8 @@ pub struct Metrics {
     pub rule_seconds: CounterVec,
     /// Records that could not be decoded and went to the dead-letter topic.
     pub dead_letters: IntCounter,
+    /// Labels taken in.
+    pub labels: IntCounter,
     /// Time to score one batch, without I/O.
     pub score_seconds: Histogram,
     /// Transactions per batch.
@@ -87,6 +89,7 @@ impl Metrics {
                 "paystream_analyzer_dead_letters_total",
                 "Records that could not be decoded and went to the dead-letter topic.",
             )?,
+            labels: counter("paystream_analyzer_labels_total", "Labels taken in.")?,
             score_seconds: histogram(
                 "paystream_analyzer_score_seconds",
                 "Time to score one batch, without I/O.",

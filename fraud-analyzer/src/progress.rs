@@ -19,6 +19,8 @@ pub(crate) struct Progress {
     pub(crate) decided: Vec<u64>,
     /// `transactions.created.dlq`: everything before is counted in `created`.
     pub(crate) dead: Vec<u64>,
+    /// `transactions.labelled`: everything before has been taken in.
+    pub(crate) labelled: Vec<u64>,
 }
 
 impl Progress {
@@ -35,6 +37,7 @@ impl Progress {
             created,
             decided: starts(log, topics::DECIDED).await?,
             dead: starts(log, topics::dead_letter(topics::CREATED)).await?,
+            labelled: starts(log, topics::LABELLED).await?,
         })
     }
 }

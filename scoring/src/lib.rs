@@ -30,10 +30,11 @@ pub mod transactions;
 mod windows;
 
 pub use error::{LoadError, LoadErrors, ScoreError, SnapshotError};
-pub use features::{KeptState, definition};
+pub use features::{KeptState, KnownLabel, LABELS, definition, labels};
 pub use hash::DecisionHash;
 pub use probe::{Probe, RuleRun, Stage};
 pub use ruleset::Ruleset;
 pub use scorer::{Cut, Held, Scored, Scorer};
 pub use source::{RulesetSource, SourceFile};
 pub use store::{MemoryStore, SegmentId, SegmentStore};
+pub use windows::Label;

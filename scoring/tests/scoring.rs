@@ -219,7 +219,8 @@ fn a_probe_is_told_of_every_rule_in_order_and_whether_it_was_evaluated() {
     let mut list = stream(2);
     list[1].reporting_amount_minor = Some(1_000_001);
     let mut runs = Runs(Vec::new());
-    let scored = Scorer::new(ruleset.clone(), &store()).score_probed(&batch(&list), &mut runs).unwrap();
+    let scored =
+        Scorer::new(ruleset.clone(), &store()).score_labelled(&batch(&list), &[], &mut runs).unwrap();
     assert!(scored[1].decision.reasons.iter().any(|r| r.rule == "amount_over_limit"));
     let told: Vec<usize> = runs.0.iter().map(|(index, _)| *index).collect();
     let off = place("terminal_cards_10m");

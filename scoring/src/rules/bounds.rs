@@ -109,7 +109,7 @@ fn range(array: &dyn Array) -> Option<(i64, i64)> {
     }
 }
 
-/// In one pass: arrow's kernels take one for each end, and far longer to begin with.
+/// In one pass; arrow's kernels take one for each end, and several times as long on a batch of one row.
 fn extremes<T: ArrowPrimitiveType>(
     array: &PrimitiveArray<T>,
     ordered: impl Fn(T::Native) -> i64,

@@ -10,6 +10,7 @@
 //! - [`state`]: all of it, moved on from batch to batch.
 //! - [`drive`]: the loop that takes each of them through a batch.
 //! - [`course`]: the events of a step and its rows, in order.
+//! - [`labels`]: what events turn out to be, when that becomes known.
 //! - [`restore`]: the state again, from a checkpoint.
 //! - [`read`]: what accumulators hold → the windows' columns.
 //!
@@ -24,6 +25,7 @@ mod course;
 mod dictionary;
 mod drive;
 pub(crate) mod inputs;
+mod labels;
 pub(crate) mod layout;
 mod read;
 mod reservoir;
@@ -34,4 +36,5 @@ pub(crate) mod state;
 pub(crate) mod values;
 mod wide;
 
+pub use labels::Label;
 pub(crate) use state::WindowState;
