@@ -10,6 +10,7 @@
 //! - `recovery`: from the newest checkpoint through the decided records to the present.
 //! - `intake`: records → transactions, or dead letters.
 //! - `labels`: records → labels.
+//! - `rule_clock`: what each rule costs.
 //! - `output`: decisions → records.
 //! - [`analyzer`]: the loop that ties them together, on a thread of its own.
 //! - [`replay`]: the same scoring over a file.
@@ -27,6 +28,7 @@ mod output;
 mod progress;
 mod recovery;
 pub mod replay;
+mod rule_clock;
 mod segments;
 
 pub use analyzer::Analyzer;
