@@ -180,13 +180,9 @@ impl Scorer {
         for windows in &self.windows {
             windows.write(&mut out);
         }
-        let segments = (0..).zip(&self.windows).flat_map(|(reservoir, windows)| {
-            windows.segments().map(move |number| SegmentId { reservoir, number })
-        });
-        let open = (0..)
-            .zip(&self.windows)
-            .map(|(reservoir, windows)| SegmentId { reservoir, number: windows.segments().end });
-        Cut { bytes: out.finish(), segments: segments.collect(), open: open.collect() }
+        let segments = self.windows.iter().flat_map(WindowState::segments).collect();
+        let open = self.windows.iter().flat_map(WindowState::open_segments).collect();
+        Cut { bytes: out.finish(), segments, open }
     }
 
     /// A scorer that goes on from a checkpoint as if it had never stopped. The rules may have changed

@@ -1,7 +1,7 @@
 //! Takes an accumulator through a batch: one loop for all kinds, made anew for each by the compiler.
 
 use super::accumulate::{Accumulate, History, Item, key};
-use super::chunked::Chunked;
+use super::chunked::{APPROACH, Chunked};
 
 /// Events in order, with what one accumulator needs of them.
 #[derive(Debug, Clone, Copy)]
@@ -40,9 +40,6 @@ impl Feed<'_> {
     }
 }
 
-/// Events that an accumulator looks ahead.
-const APPROACH: usize = 32;
-
 /// What happens in a frame, in order: events enter and leave, and rows are read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Course<'a> {
@@ -79,7 +76,9 @@ pub(super) fn drive<A: Accumulate>(
     let mut row = 0;
     for at in 0..steps {
         if at % APPROACH == 0 {
-            accumulator.approach(&order[at..steps.min(at + APPROACH)], keys, values);
+            let to_come = &order[at..steps.min(at + APPROACH)];
+            state.approach(place.at, to_come.iter().map(|&event| key(keys[event as usize]) as usize));
+            accumulator.approach(to_come, keys, values);
         }
         let event = order[at] as usize;
         let bits = conditions[event].cast_unsigned();

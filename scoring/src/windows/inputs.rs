@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::chunked::APPROACH;
 use super::dictionary::Dictionary;
 use super::reservoir::{CONDITIONS, KEYS, KeyRecord, SEGMENT_EVENTS, TIME};
 use super::spec::{ConditionSpec, Magnitude, ValueSpec, ValueType, WindowPlan};
@@ -152,25 +153,29 @@ fn number(
         ends.push(values.len());
     }
     let (mut from, mut before) = (0, None);
-    let one = |((&end, &hash), seq): ((&usize, &u64), u64)| {
-        let value = &values[from..end];
-        from = end;
-        // Many keys are the same for all: unknown, or constant.
+    let mut ids = Vec::with_capacity(rows + repeated);
+    for (row, seq) in (0..rows).zip(first_seq..) {
+        if row % APPROACH == 0 {
+            dictionary.approach(&hashes[row..rows.min(row + APPROACH)]);
+        }
+        let (value, hash) = (&values[from..ends[row]], hashes[row]);
+        from = ends[row];
+        // Many keys are the same as the one before.
         if let Some((last, last_hash, id)) = before
             && last_hash == hash
             && last == value
         {
             dictionary.again(id, seq);
-            return i64::from(id);
+            ids.push(i64::from(id));
+            continue;
         }
         let (id, new) = dictionary.acquire(value, hash, seq, seq / SEGMENT_EVENTS);
         if new {
             new_keys.extend([KeyRecord { dictionary: index, id, since: seq, history: Vec::new() }]);
         }
         before = Some((value, hash, id));
-        i64::from(id)
-    };
-    let mut ids: Vec<i64> = ends.iter().zip(&hashes).zip(first_seq..).map(one).collect();
+        ids.push(i64::from(id));
+    }
     if repeated > 0 {
         let id = ids[0];
         dictionary.again(super::accumulate::key(id), first_seq + repeated as u64);

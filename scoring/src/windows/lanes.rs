@@ -4,7 +4,7 @@
 //! once each.
 
 use super::accumulate::{Accumulate as _, Count, IntSum, Item, key};
-use super::chunked::Chunked;
+use super::chunked::{APPROACH, Chunked};
 use super::drive::{Course, Place};
 
 /// Lanes of each kind in a loop: their parts stay in registers.
@@ -81,8 +81,13 @@ fn side_by_side<const COUNTS: usize, const SUMS: usize>(
         lane.conditions = &lane.conditions[..events];
         lane.values = &lane.values[..events];
     }
+    let nearest = counts.first().or(sums.first()).map_or(0, |lane| lane.place.at);
     let mut row = 0;
     for at in 0..steps {
+        if at % APPROACH == 0 {
+            let to_come = order[at..steps.min(at + APPROACH)].iter();
+            state.approach(nearest, to_come.map(|&event| key(keys[event as usize]) as usize));
+        }
         let event = order[at] as usize;
         let sign = signs[at];
         let id = key(keys[event]);

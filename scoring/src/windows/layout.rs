@@ -8,8 +8,13 @@ use super::accumulate::{
 };
 use super::drive::Place;
 use super::lanes::SIDE_BY_SIDE;
-use super::reservoir::{CONDITIONS, KEYS};
+use super::reservoir::{CONDITIONS, FamilySpec, KEYS, TIME};
 use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
+
+/// Families of columns in a layer.
+pub(crate) const MAX_FAMILIES: usize = 4;
+/// How many times shorter a column must be needed to be kept apart.
+const MUCH_SHORTER: i64 = 8;
 
 /// A walk over the reservoir at a fixed distance behind the present.
 #[derive(Debug, Clone)]
@@ -106,6 +111,8 @@ pub(super) struct Layout {
     pub(super) tails: Vec<Tail>,
     /// Columns of the reservoir.
     pub(super) columns: usize,
+    /// Those that are needed for about as long; the first has the times.
+    pub(super) families: Vec<FamilySpec>,
 }
 
 impl Layout {
@@ -214,6 +221,7 @@ impl Layout {
         let placed: Vec<Placed> =
             placed.into_iter().map(|p| p.expect("each accumulator was placed")).collect();
         let (groups, singles) = groups(plan, &placed);
+        let tails: Vec<Tail> = tails.into_values().collect();
         Self {
             placed,
             words,
@@ -222,10 +230,55 @@ impl Layout {
             courses,
             groups,
             singles,
-            tails: tails.into_values().collect(),
+            families: families(plan, first_value, &tails),
+            tails,
             columns: first_value + plan.values.len(),
         }
     }
+}
+
+/// The columns by how long they are needed: a window's for as long as it reaches back, so that a restored
+/// state can take in its events again, and those of keys for as long as keys keep their numbers.
+fn families(plan: &WindowPlan, first_value: usize, tails: &[Tail]) -> Vec<FamilySpec> {
+    let mut spans_us = vec![0; first_value + plan.values.len()];
+    let mut needs = |column: usize, us: i64| spans_us[column] = us.max(spans_us[column]);
+    for accumulator in &plan.accumulators {
+        let us = accumulator.frame.keep_us();
+        needs(KEYS + accumulator.key, us);
+        column(accumulator.keep, first_value).into_iter().for_each(|column| needs(column, us));
+        if is_conditional(accumulator) {
+            needs(CONDITIONS, us);
+        }
+    }
+    for (index, dictionary) in plan.dictionaries.iter().enumerate() {
+        needs(KEYS + index, dictionary.keep_us);
+    }
+    needs(TIME, i64::MAX);
+    let mut columns: Vec<usize> = (0..spans_us.len()).collect();
+    columns.sort_by_key(|&column| std::cmp::Reverse(spans_us[column]));
+    let mut families: Vec<FamilySpec> = Vec::new();
+    let mut longest_us = i64::MAX;
+    for column in columns {
+        let joins = families.last().is_some_and(|family| {
+            family.columns == [TIME]
+                || spans_us[column] > longest_us / MUCH_SHORTER
+                || families.len() == MAX_FAMILIES
+        });
+        if !joins {
+            families.push(FamilySpec::default());
+        }
+        let family = families.last_mut().expect("there is one now");
+        if family.columns.is_empty() || family.columns == [TIME] {
+            longest_us = spans_us[column];
+        }
+        family.columns.push(column);
+    }
+    for (index, family) in families.iter_mut().enumerate() {
+        let reads = |tail: &Tail| family.columns.iter().any(|column| tail.columns.contains(column));
+        // All tails look at times.
+        family.tails = (0..tails.len()).filter(|&tail| index == 0 || reads(&tails[tail])).collect();
+    }
+    families
 }
 
 /// What can run side by side, and the rest.
