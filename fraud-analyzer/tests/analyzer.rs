@@ -9,10 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use eventlog::{EmbeddedLog, EmbeddedLogConfig, EventLog, NewRecord};
 use events::{
-    Card, CardToken, Customer, Decided, Device, MerchantId, Message as _, Transaction, TransactionId, topics,
+    Card, CardToken, Customer, Decided, Device, Label, LabelSource, MerchantId, Message as _, Outcome, Taken,
+    Transaction, TransactionId, Verdict, topics,
 };
 use fraud_analyzer::{Analyzer, AnalyzerConfig};
-use scoring::{DecisionHash, MemoryStore, Ruleset, RulesetSource, Scorer, SegmentStore, transactions};
+use scoring::{
+    DecisionHash, MemoryStore, Ruleset, RulesetSource, Scorer, SegmentStore, SourceFile, transactions,
+};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const DEAD_LETTERS: &str = "transactions.created.dlq";
@@ -74,8 +77,12 @@ fn ruleset() -> Ruleset {
 }
 
 fn start(log: &Arc<EmbeddedLog>, dir: &Path) -> Analyzer {
+    start_under(ruleset(), log, dir)
+}
+
+fn start_under(ruleset: Ruleset, log: &Arc<EmbeddedLog>, dir: &Path) -> Analyzer {
     let log: Arc<dyn EventLog> = Arc::clone(log) as _;
-    Analyzer::start(AnalyzerConfig::default(), ruleset(), log, dir, &prometheus::Registry::new()).unwrap()
+    Analyzer::start(AnalyzerConfig::default(), ruleset, log, dir, &prometheus::Registry::new()).unwrap()
 }
 
 async fn stop(analyzer: Analyzer) {
@@ -194,4 +201,103 @@ async fn what_cannot_be_decoded_is_a_dead_letter_once_and_nothing_else_is_lost()
     };
     assert!(dead.iter().all(|r| header(r, "original-topic") == topics::CREATED));
     assert!(dead.iter().any(|r| header(r, "reason").contains("version 99 is unknown")));
+}
+
+/// Declines cards of which a payment turned out to be fraud.
+fn fraud_ruleset() -> Ruleset {
+    let file = |name: &str, text: &str| SourceFile { name: name.into(), text: text.into() };
+    let features = "SELECT count(*) FILTER (WHERE fraud) OVER (PARTITION BY card ORDER BY event_time
+        RANGE BETWEEN INTERVAL '30 days' PRECEDING AND CURRENT ROW) AS card_frauds FROM transactions";
+    let rules = "
+version: 1
+thresholds: {review: 50, decline: 90}
+rules:
+  - {id: card_had_fraud, when: card_frauds > 0, points: 100, severity: high, reason: card_had_fraud,
+     message: \"{observed} frauds\", observed: card_frauds, limit: 0}";
+    let source = RulesetSource {
+        features: vec![file("frauds.sql", features)],
+        rules: vec![file("frauds.yaml", rules)],
+    };
+    Ruleset::load(&source).unwrap()
+}
+
+fn label_record(key: &str, value: Vec<u8>) -> NewRecord {
+    NewRecord { topic: topics::LABELLED, ..record(key, value) }
+}
+
+/// Says of every seventh decided transaction that it was fraud, and of every fourteenth then that it was
+/// not.
+async fn label(log: &dyn EventLog, decided: &[Decided]) {
+    for decided in decided.iter().step_by(7) {
+        let verdicts =
+            if decided.seq % 14 == 0 { &[Verdict::Fraud, Verdict::Legit][..] } else { &[Verdict::Fraud] };
+        for &verdict in verdicts {
+            let label = Label {
+                transaction_id: decided.transaction.id,
+                window_time_us: decided.decision.window_time_us,
+                merchant_id: decided.transaction.merchant_id.clone(),
+                verdict,
+                source: LabelSource::Chargeback,
+                labelled_at_us: decided.decided_at_us,
+                note: None,
+            };
+            let id = decided.transaction.id.to_string();
+            log.append(vec![label_record(&id, label.encode())]).await.unwrap();
+        }
+    }
+}
+
+/// What one scorer that never stopped makes of the events and the labels, where the analyzer says that it
+/// took them in.
+async fn uninterrupted_with_labels(log: &dyn EventLog, decided: &[Decided]) -> String {
+    let mut labels = Vec::new();
+    let mut taken = vec![0; log.partitions(topics::LABELLED).unwrap() as usize];
+    for (before_row, decided) in decided.iter().enumerate() {
+        let Some(Taken { labelled }) = &decided.taken else { continue };
+        for ((partition, from), &until) in (0..).zip(&mut taken).zip(labelled) {
+            let records = log.read(topics::LABELLED, partition, *from, 10_000, Duration::ZERO).await.unwrap();
+            let known =
+                records.iter().filter(|r| r.offset < until).filter_map(|r| Label::decode(&r.value).ok());
+            labels.extend(known.map(|label| scoring::Label {
+                before_row,
+                window_time_us: label.window_time_us,
+                fraud: label.verdict == Verdict::Fraud,
+            }));
+            *from = until;
+        }
+    }
+    assert!(labels.len() > 50, "labels were taken in");
+    let list: Vec<_> = decided.iter().map(|d| &d.transaction).collect();
+    let store: Arc<dyn SegmentStore> = MemoryStore::new();
+    let mut scorer = Scorer::new(fraud_ruleset(), &store);
+    let scored = scorer.score_labelled(&transactions::batch(&list), &labels, &mut ()).unwrap();
+    hash(scored.iter().map(|s| &s.decision))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_change_what_comes_after_them_and_replay_takes_them_in_at_the_same_place() {
+    for lost in 0..=2 {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Arc::new(EmbeddedLog::open(&dir.path().join("log"), EmbeddedLogConfig::default()).unwrap());
+        submit(&*log, 0..400).await;
+        stop(start_under(fraud_ruleset(), &log, dir.path())).await;
+        let first = decided(&*log).await;
+        assert!(first.iter().all(|d| d.decision.outcome == Outcome::Approve), "nothing is known yet");
+        label(&*log, &first).await;
+        log.append(vec![label_record("bad", b"not a label".to_vec())]).await.unwrap();
+        submit(&*log, 400..800).await;
+        stop(start_under(fraud_ruleset(), &log, dir.path())).await;
+        label(&*log, &decided(&*log).await[400..]).await;
+        remove_checkpoints(dir.path(), lost);
+        submit(&*log, 800..1_200).await;
+        stop(start_under(fraud_ruleset(), &log, dir.path())).await;
+
+        let decided = decided(&*log).await;
+        assert_each_once(&decided, 1_200);
+        let declined = decided.iter().filter(|d| d.decision.outcome == Outcome::Decline).count();
+        assert!(declined > 100, "{declined} of cards with frauds");
+        let live = hash(decided.iter().map(|d| &d.decision));
+        assert_eq!(live, uninterrupted_with_labels(&*log, &decided).await, "{lost} checkpoints lost");
+        assert_eq!(topic(&*log, "transactions.labelled.dlq").await.len(), 1, "the letter is written once");
+    }
 }

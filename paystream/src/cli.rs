@@ -376,6 +376,10 @@ pub(crate) struct BenchEngineArgs {
     /// Let stock DataFusion compute the same features in batch, for comparison
     #[arg(long, value_name = "ENGINE")]
     pub(crate) against: Option<Against>,
+    /// Leave sealed segments in this directory, as the analyzer does; without it they stay in memory. Files
+    /// of other runs in it are removed.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) segments: Option<PathBuf>,
     /// Print the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -37,12 +37,13 @@ pub(crate) fn features(global: &Global, command: FeaturesCommand) -> Outcome {
 
 pub(crate) fn bench(global: &Global, command: BenchCommand) -> Outcome {
     let BenchCommand::Engine(args) = command;
-    let BenchEngineArgs { file, features, rules, threads: _, against, json } = args;
+    let BenchEngineArgs { file, features, rules, threads: _, against, segments, json } = args;
     let config = BenchConfig {
         input: input(&file)?,
         ruleset: scoring(global, features.as_deref(), rules.as_deref())?.source().or_usage()?,
         batch_rows: file.batch_rows,
         against_datafusion: against.is_some(),
+        segments,
     };
     let report = block_on(bench::run(&config))?;
     if json {

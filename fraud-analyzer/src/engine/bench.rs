@@ -1,6 +1,7 @@
 //! What an event costs in the engine alone: batches in, decisions out, on one thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,13 @@ use serde::Serialize;
 
 use super::batch_sql::{self, Known};
 use super::source::EngineInput;
+use crate::segments::SegmentDir;
 
 /// Events scored one by one at the end, for the latency of a single one with full state.
 const SINGLE_EVENTS: usize = 20_000;
+
+/// Events between two times that segments are written to files.
+const PERSIST_EVENTS: u64 = 100_000;
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -30,6 +35,44 @@ pub struct BenchConfig {
     /// Whether stock DataFusion computes the same features, for comparison. Needs the whole input in
     /// memory.
     pub against_datafusion: bool,
+    /// The directory for sealed segments; `None` keeps them in memory.
+    pub segments: Option<PathBuf>,
+}
+
+/// Where segments are left.
+enum Segments {
+    Memory(Arc<MemoryStore>),
+    Files(Arc<SegmentDir>),
+}
+
+impl Segments {
+    fn open(dir: Option<&Path>) -> anyhow::Result<Self> {
+        Ok(match dir {
+            None => Self::Memory(MemoryStore::new()),
+            Some(dir) => {
+                let files = SegmentDir::open(dir).with_context(|| format!("opening {}", dir.display()))?;
+                files.clean(&BTreeSet::new(), &[]).context("removing segments of other runs")?;
+                Self::Files(files)
+            }
+        })
+    }
+
+    fn store(&self) -> Arc<dyn SegmentStore> {
+        match self {
+            Self::Memory(store) => Arc::<MemoryStore>::clone(store),
+            Self::Files(files) => Arc::<SegmentDir>::clone(files),
+        }
+    }
+
+    /// Writes what is sealed, as the analyzer's checkpoints do beside scoring.
+    fn persist(&self, scorer: &Scorer) -> anyhow::Result<()> {
+        if let Self::Files(files) = self {
+            let cut = scorer.checkpoint();
+            files.persist(&cut.segments).context("writing segments")?;
+            files.clean(&cut.segments.into_iter().collect(), &cut.open).context("removing segments")?;
+        }
+        Ok(())
+    }
 }
 
 /// What was measured. Reading or making up the input is not part of it.
@@ -120,8 +163,9 @@ impl Probe for Clock {
 pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
     let ruleset = Ruleset::load(&config.ruleset).context("loading the ruleset")?;
     let (features, rule_ids) = (ruleset.feature_names().len(), ruleset.rule_ids());
-    let store = MemoryStore::new();
-    let shared: Arc<dyn SegmentStore> = Arc::<MemoryStore>::clone(&store);
+    let segments = Segments::open(config.segments.as_deref())?;
+    let shared = segments.store();
+    let mut persisted = 0;
     let mut scorer = Scorer::new(ruleset.clone(), &shared);
     let mut clock = Clock::new(rule_ids.len());
     let (mut events, mut took) = (0_u64, Duration::ZERO);
@@ -138,6 +182,10 @@ pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
             took += began.elapsed();
             events += scored.len() as u64;
             scored.iter().for_each(|s| hash.add(&s.decision));
+            if events - persisted >= PERSIST_EVENTS {
+                segments.persist(&scorer)?;
+                persisted = events;
+            }
             Ok(())
         })
         .await?;
@@ -156,6 +204,7 @@ pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
     let began = Instant::now();
     let cut = scorer.checkpoint();
     let checkpoint = began.elapsed();
+    segments.persist(&scorer)?;
     drop(scorer);
     let began = Instant::now();
     drop(Scorer::restore(ruleset, &shared, &cut.bytes).context("restoring the checkpoint")?);
