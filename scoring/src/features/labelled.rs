@@ -90,21 +90,24 @@ pub(super) fn explicit(context: &SessionContext, window: Window) -> Result<Logic
     let first = names.len() - window.window_expr.len();
     let (asking, others): (Vec<_>, Vec<_>) =
         window.window_expr.iter().zip(&names[first..]).partition(|(expr, _)| asks(expr));
-    let mut plan = Arc::unwrap_or_clone(window.input);
+    // Contributions are made of what was there before: of what is added to it they would be made twice over.
+    let events = Arc::unwrap_or_clone(window.input);
+    let mut plan = events.clone();
     if !others.is_empty() {
         plan = LogicalPlanBuilder::window_plan(plan, others.into_iter().map(|(expr, _)| expr.clone()))?;
     }
     for (expr, name) in asking {
         let (Expr::WindowFunction(function), Expr::Column(name)) = (unaliased(expr), name) else { continue };
-        plan = with_sum(context, plan, function, &name.name)?;
+        plan = with_sum(context, plan, &events, function, &name.name)?;
     }
     LogicalPlanBuilder::from(plan).project(names)?.build()
 }
 
-/// `plan` with the answers of a window as a column `name`.
+/// `plan` with the answers of a window over `events` as a column `name`.
 fn with_sum(
     context: &SessionContext,
     plan: LogicalPlan,
+    events: &LogicalPlan,
     function: &WindowFunction,
     name: &str,
 ) -> Result<LogicalPlan> {
@@ -132,7 +135,7 @@ fn with_sum(
     facts.push(holds(None)?.alias("if_unknown"));
     facts.push(holds(Some(true))?.alias("if_fraud"));
     facts.push(holds(Some(false))?.alias("if_legit"));
-    let facts = DataFrame::new(context.state(), plan.clone()).select(facts)?;
+    let facts = DataFrame::new(context.state(), events.clone()).select(facts)?;
     let states = futures::executor::block_on(context.sql(&format!(
         "SELECT {EVENT_TIME} AS labelled, {FRAUD} AS label, {KNOWN_AFTER} AS after,
                 lead({KNOWN_AFTER}) OVER (PARTITION BY {EVENT_TIME} ORDER BY {PLACE}) AS until

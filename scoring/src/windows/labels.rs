@@ -38,6 +38,7 @@ impl WindowState {
     /// Takes a label in. An event that no window can reach any more, or that never was, has none.
     fn label(&mut self, label: &Label) -> Result<(), ScoreError> {
         let Some(seq) = self.reservoir.find(label.window_time_us)? else { return Ok(()) };
+        self.last_labelled = seq;
         let before = self.labels.insert(seq, label.fraud);
         if before == Some(label.fraud) {
             return Ok(());

@@ -365,10 +365,10 @@ impl Reservoir {
         self.store.forget(family.reservoir, family.first_segment);
     }
 
-    /// Lets go of unpacked segments that no tail is in.
-    pub(super) fn keep_unpacked(&mut self, tails: &[u64]) {
+    /// Lets go of unpacked segments but those of these events.
+    pub(super) fn keep_unpacked(&mut self, seqs: &[u64]) {
         for family in &mut self.families {
-            family.read.retain(|&number, _| tails.iter().any(|seq| seq / SEGMENT_EVENTS == number));
+            family.read.retain(|&number, _| seqs.iter().any(|seq| seq / SEGMENT_EVENTS == number));
         }
     }
 

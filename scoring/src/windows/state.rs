@@ -51,6 +51,8 @@ pub(crate) struct WindowState {
     pub(super) labels: BTreeMap<u64, bool>,
     /// Labels that came since the newest segment began.
     pub(super) new_labels: Vec<LabelRecord>,
+    /// The event of the newest label: the next is likely to be of an event near it.
+    pub(super) last_labelled: u64,
     /// Per tail: the sequence number of the next event it will meet.
     pub(super) tails: Vec<u64>,
     /// Per tail: the events it passes in a step, reused.
@@ -146,6 +148,7 @@ impl WindowState {
             records: VecDeque::new(),
             labels: BTreeMap::new(),
             new_labels: Vec::new(),
+            last_labelled: 0,
             tails: vec![0; layout.tails.len()],
             passing: layout.tails.iter().map(|_| Passing::new(layout.columns)).collect(),
             courses: layout.courses.iter().map(|_| Happening::new(layout.columns)).collect(),
@@ -191,9 +194,15 @@ impl WindowState {
             from = to;
         }
         self.label_all(labels, rows)?;
-        self.reservoir.keep_unpacked(&self.tails);
+        self.keep_unpacked();
         probe.ended(Stage::Tails);
         outputs.into_iter().zip(&self.plan.outputs).map(|(column, output)| column.finish(output)).collect()
+    }
+
+    /// Lets go of what was unpacked of segments that nothing is in.
+    fn keep_unpacked(&mut self) {
+        let places = self.tails.iter().copied().chain([self.last_labelled]);
+        self.reservoir.keep_unpacked(&places.collect::<Vec<_>>());
     }
 
     /// Seals the newest segment if it is full: that of event `seq`.
@@ -238,7 +247,7 @@ impl WindowState {
             let ready = self.cut(&rows[TIME][done..])?;
             if ready == 0 {
                 self.catch_up(rows[TIME][done])?;
-                self.reservoir.keep_unpacked(&self.tails);
+                self.keep_unpacked();
                 continue;
             }
             for tail in 0..self.tails.len() {
