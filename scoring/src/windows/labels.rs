@@ -1,7 +1,8 @@
 //! What events turn out to be: a label changes what windows see of an event from then on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::drive::{Course, drive};
 use super::layout::Leave;
@@ -22,6 +23,33 @@ pub struct Label {
 }
 
 impl WindowState {
+    /// Takes in the labels that change no window, which is most of them where all transactions are labelled,
+    /// and returns the others: only for those must a batch be cut.
+    pub(super) fn settle(&mut self, labels: &[Label]) -> Result<Vec<Label>, ScoreError> {
+        if self.plan.labelled.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut others = Vec::new();
+        let mut pending = BTreeSet::new();
+        for label in labels {
+            let settled = match self.labelled(label)? {
+                // Of an event of this very batch, perhaps.
+                None => false,
+                Some(seq) => {
+                    let [before, after] = self.conditions(seq, label.fraud)?;
+                    before == after && !pending.contains(&label.window_time_us)
+                }
+            };
+            if settled {
+                self.label(label)?;
+            } else {
+                pending.insert(label.window_time_us);
+                others.push(*label);
+            }
+        }
+        Ok(others)
+    }
+
     /// Takes in the labels that come before `row`, and returns those that do not.
     pub(super) fn label_all<'a>(
         &mut self,
@@ -35,21 +63,33 @@ impl WindowState {
         Ok(later)
     }
 
+    /// The event that a label is of, while some window that asks for labels may see it.
+    fn labelled(&mut self, label: &Label) -> Result<Option<u64>, ScoreError> {
+        let first_seq = self.reservoir.first_seq_of(CONDITIONS);
+        Ok(self.reservoir.find(label.window_time_us)?.filter(|&seq| seq >= first_seq))
+    }
+
+    /// The condition bits of an event as it is labelled now, and as it will be.
+    fn conditions(&mut self, seq: u64, fraud: bool) -> Result<[i64; 2], ScoreError> {
+        let mut bits = Vec::with_capacity(1);
+        self.reservoir.gather(CONDITIONS, seq..seq + 1, &mut bits)?;
+        let label = self.labels.get(&seq).copied();
+        Ok([effective(&self.plan, bits[0], label), effective(&self.plan, bits[0], Some(fraud))])
+    }
+
     /// Takes a label in. An event that no window can reach any more, or that never was, has none.
     fn label(&mut self, label: &Label) -> Result<(), ScoreError> {
-        let Some(seq) = self.reservoir.find(label.window_time_us)? else { return Ok(()) };
+        let Some(seq) = self.labelled(label)? else { return Ok(()) };
         self.last_labelled = seq;
-        let before = self.labels.insert(seq, label.fraud);
-        if before == Some(label.fraud) {
+        let conditions = self.conditions(seq, label.fraud)?;
+        if self.labels.insert(seq, label.fraud) == Some(label.fraud) {
             return Ok(());
         }
         self.new_labels.push(LabelRecord { seq, fraud: label.fraud });
-        let mut of_event = Vec::with_capacity(1);
-        self.reservoir.gather(CONDITIONS, seq..seq + 1, &mut of_event)?;
-        let plan = std::sync::Arc::clone(&self.plan);
-        let conditions =
-            [effective(&plan, of_event[0], before), effective(&plan, of_event[0], Some(label.fraud))];
-        let layout = std::sync::Arc::clone(&self.layout);
+        if conditions[0] == conditions[1] {
+            return Ok(());
+        }
+        let layout = Arc::clone(&self.layout);
         for (index, placed) in layout.placed.iter().enumerate() {
             let Leave::Tail { tail, .. } = placed.leave else { continue };
             let entered = placed.enter.is_none_or(|enter| seq < self.tails[enter]);
@@ -60,7 +100,7 @@ impl WindowState {
             // It leaves as what it was, and comes again as what it is. In counts and sums it makes no
             // difference that others came after it.
             let mut twice = |column: usize| {
-                of_event.clear();
+                let mut of_event = Vec::with_capacity(1);
                 self.reservoir.gather(column, seq..seq + 1, &mut of_event).map(|()| [of_event[0]; 2])
             };
             let keys = twice(KEYS + placed.key)?;

@@ -153,7 +153,12 @@ impl Reservoir {
 
     /// The oldest sequence number of which the times can still be read.
     pub(super) fn first_seq(&self) -> u64 {
-        self.families[0].first_segment * SEGMENT_EVENTS
+        self.first_seq_of(TIME)
+    }
+
+    /// The oldest sequence number of which a column can still be read.
+    pub(super) fn first_seq_of(&self, column: usize) -> u64 {
+        self.families[self.family_of(column)].first_segment * SEGMENT_EVENTS
     }
 
     /// The number of the newest segment, which is not sealed.

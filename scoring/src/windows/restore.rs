@@ -9,7 +9,7 @@ use super::dictionary::Dictionary;
 use super::drive::{Course, Feed, drive, drive_history};
 use super::labels::relabel;
 use super::layout::{Layout, Leave, Placed};
-use super::reservoir::{CONDITIONS, KEYS, KeyOf, Reservoir, SEGMENT_EVENTS, Segment, TIME};
+use super::reservoir::{CONDITIONS, KEYS, KeyOf, Reservoir, Segment, TIME};
 use super::spec::WindowPlan;
 use super::state::{Kind, STEP_EVENTS, WindowState, first_reservoir, with_accumulator};
 use crate::binary::Reader;
@@ -152,8 +152,7 @@ impl WindowState {
                 }
             }
             let mut last_us = vec![i64::MIN; since.len()];
-            let family = self.reservoir.family_of(KEYS + dictionary);
-            let first = self.reservoir.sealed(family).start * SEGMENT_EVENTS;
+            let first = self.reservoir.first_seq_of(KEYS + dictionary);
             for part in parts(first..self.reservoir.next_seq()) {
                 self.relive(dictionary, part, &since, &mut last_us)?;
                 self.reservoir.keep_unpacked(&[]);

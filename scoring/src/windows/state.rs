@@ -179,7 +179,8 @@ impl WindowState {
         )?;
         self.make_room();
         let mut outputs: Vec<Column> = self.plan.outputs.iter().map(|o| Column::new(o, rows)).collect();
-        let mut labels = if self.plan.labelled.is_empty() { &[] } else { labels };
+        let labels = self.settle(labels)?;
+        let mut labels = labels.as_slice();
         let mut from = 0;
         while from < rows {
             labels = self.label_all(labels, from)?;
