@@ -420,8 +420,8 @@ pub(crate) enum KeysCommand {
         /// A key for real transactions instead of test ones
         #[arg(long)]
         live: bool,
-        /// What the key is for; may be given several times [default: all] [transactions:write,
-        /// transactions:read, analytics]
+        /// What the key is for; may be given several times: transactions:write, transactions:read, lists,
+        /// analytics, and lists:all, to change lists for all merchants [default: all but lists:all]
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<Scope>,
         #[command(flatten)]

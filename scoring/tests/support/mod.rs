@@ -95,7 +95,8 @@ pub fn ruleset(features: &[(&str, &str)]) -> Ruleset {
         name: "none.yaml".into(),
         text: "version: 1\nthresholds: {review: 65, decline: 75}\nrules: []".into(),
     }];
-    Ruleset::load(&RulesetSource { features: features.iter().map(file).collect(), rules }).unwrap()
+    Ruleset::load(&RulesetSource { features: features.iter().map(file).collect(), rules, lists: Vec::new() })
+        .unwrap()
 }
 
 /// Runs a list through a scorer in batches that end at `cuts`, restoring it from its checkpoint at
