@@ -135,10 +135,25 @@ pub struct Decided {
     pub source_offset: u64,
     /// When the decision was made: microseconds since the Unix epoch, read outside scoring.
     pub decided_at_us: i64,
+    /// What was taken in from other topics just before this transaction; absent when nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<Taken>,
     /// What was decided on.
     pub transaction: Transaction,
     /// What was decided.
     pub decision: Decision,
+}
+
+/// How far topics beside `transactions.created` had been taken in when a transaction was decided on: per
+/// partition, the offset of the next record. Taking in the same records at the same place leads to the
+/// same decision again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Of `transactions.labelled`.
+    pub labelled: Vec<u64>,
+    /// Of `lists.changed`; absent while nothing has ever been taken in from there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lists: Vec<u64>,
 }
 
 impl Message for Decided {

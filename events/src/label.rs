@@ -58,6 +58,8 @@ impl LabelSource {
 pub struct Label {
     /// The transaction.
     pub transaction_id: TransactionId,
+    /// The transaction's place in window time, as its decision has it: microseconds since the Unix epoch.
+    pub window_time_us: i64,
     /// Whose transaction it is.
     pub merchant_id: MerchantId,
     /// What it turned out to be.

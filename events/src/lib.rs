@@ -29,7 +29,7 @@ pub mod transaction;
 
 pub use alert::{Alert, Severity};
 pub use codec::{DecodeError, Message};
-pub use decision::{Decided, Decision, Outcome, Reason, RiskLevel};
+pub use decision::{Decided, Decision, Outcome, Reason, RiskLevel, Taken};
 pub use ids::{AlertId, CardToken, ListId, MerchantId, TransactionId};
 pub use label::{Label, LabelSource, Verdict};
 pub use list::{

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use eventlog::{EventLog, LogError, NewRecord, Position};
-use events::{Decided, Severity, topics};
+use events::{Decided, Severity, Taken, topics};
 use runtime::Service;
 use scoring::{Ruleset, Scored, Scorer, transactions};
 use tokio::runtime::Handle;
@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoint::{Checkpoint, CheckpointWriter, Checkpoints};
 use crate::config::AnalyzerConfig;
 use crate::intake::{self, Arrived, DEAD_LETTER_TOPIC};
+use crate::labels::{self, Labels};
+use crate::lists;
 use crate::metrics::Metrics;
 use crate::output;
 use crate::progress::{GROUP, Progress};
@@ -22,6 +24,11 @@ use crate::recovery::{self, Recovered};
 
 /// How long an idle loop waits before it looks whether it should stop.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// How often labels are looked for while transactions flow: they matter to the windows of days to come.
+const LABELS_INTERVAL: Duration = Duration::from_millis(50);
+/// Changes to lists taken in at once, of each partition, while nothing is to be decided: more would keep a
+/// transaction that comes waiting.
+const IDLE_LIST_CHANGES: u64 = 8_192;
 /// How long a full log is waited for before trying again.
 const FULL_LOG_WAIT: Duration = Duration::from_millis(100);
 
@@ -76,8 +83,16 @@ async fn run(
         recovery::recover(&*log, &checkpoints, ruleset, &metrics).await.context("recovering the analyzer")?;
     tracing::info!(ruleset = scorer.ruleset().hash(), next_seq = progress.next_seq, "scoring");
     let writer = CheckpointWriter::start(checkpoints, metrics.clone()).context("starting checkpoints")?;
-    let mut pipeline =
-        Pipeline { checkpointed_seq: progress.next_seq, config, log, scorer, progress, metrics };
+    let mut pipeline = Pipeline {
+        checkpointed_seq: progress.next_seq,
+        labels_read: None,
+        journalled_lists: Vec::new(),
+        config,
+        log,
+        scorer,
+        progress,
+        metrics,
+    };
     let interval = Duration::from_millis(pipeline.config.checkpoint_interval_ms);
     let mut last_checkpoint = Instant::now();
     loop {
@@ -106,6 +121,9 @@ struct Pipeline {
     progress: Progress,
     metrics: Metrics,
     checkpointed_seq: u64,
+    labels_read: Option<Instant>,
+    /// How far the last decision of this run says that lists were taken in.
+    journalled_lists: Vec<u64>,
 }
 
 impl Pipeline {
@@ -113,13 +131,22 @@ impl Pipeline {
     async fn step(&mut self, wait: Duration) -> anyhow::Result<usize> {
         if !self.log.wait_for_any(topics::CREATED, &self.progress.created, wait).await? {
             self.metrics.lag_transactions.set(0);
+            self.take_lists_idly().await?;
             return Ok(0);
         }
         let mut next = self.progress.clone();
-        let (arrived, dead) = self.read(&mut next.created).await?;
-        let taken = arrived.len() + dead.len();
-        let scored = self.score(&arrived)?;
-        let (records, alerts) = records(&arrived, &scored, self.progress.next_seq, dead);
+        let (arrived, mut dead) = self.read(&mut next.created).await?;
+        let Labels { labels, dead: dead_labels } = self.read_labels(&arrived, &mut next.labelled).await?;
+        dead.extend(dead_labels);
+        // After the transactions were read: what was on a list before one was accepted is on it now.
+        dead.extend(self.lists().take_new(&mut next.lists, u64::MAX).await?);
+        let (taken, letters) = (arrived.len() + dead.len(), dead.len());
+        let scored = self.score(&arrived, &labels)?;
+        let lists =
+            if next.lists.iter().all(|&offset| offset == 0) { Vec::new() } else { next.lists.clone() };
+        let any_taken = next.labelled != self.progress.labelled || lists != self.journalled_lists;
+        let taken_in = any_taken.then(|| Taken { labelled: next.labelled.clone(), lists: lists.clone() });
+        let (records, alerts) = records(&arrived, &scored, self.progress.next_seq, taken_in, dead);
         let positions = self.append(&records).await?;
         next.next_seq += arrived.len() as u64;
         for (record, position) in records.iter().zip(&positions) {
@@ -129,9 +156,40 @@ impl Pipeline {
                 _ => {}
             }
         }
+        if !arrived.is_empty() {
+            self.journalled_lists = lists;
+        }
         self.progress = next;
-        self.count(&scored, &alerts, taken - arrived.len());
+        self.metrics.labels.inc_by(labels.len() as u64);
+        self.count(&scored, &alerts, letters);
         Ok(taken)
+    }
+
+    /// Takes changes to lists in while there is nothing to decide, so that a long import keeps no transaction
+    /// waiting later. The next decision says how far.
+    async fn take_lists_idly(&mut self) -> anyhow::Result<()> {
+        let mut next = self.progress.lists.clone();
+        let dead = self.lists().take_new(&mut next, IDLE_LIST_CHANGES).await?;
+        if !dead.is_empty() {
+            self.append(&dead).await?;
+            self.count_dead(dead.len());
+        }
+        self.progress.lists = next;
+        Ok(())
+    }
+
+    fn lists(&mut self) -> lists::Intake<'_> {
+        lists::Intake { log: &*self.log, scorer: &mut self.scorer, metrics: &self.metrics }
+    }
+
+    /// Reads labels now and then, when there are transactions whose decisions can say so.
+    async fn read_labels(&mut self, arrived: &[Arrived], next: &mut [u64]) -> anyhow::Result<Labels> {
+        let lately = self.labels_read.is_some_and(|read| read.elapsed() < LABELS_INTERVAL);
+        if arrived.is_empty() || lately {
+            return Ok(Labels::default());
+        }
+        self.labels_read = Some(Instant::now());
+        labels::read_new(&*self.log, next).await
     }
 
     /// Reads from every partition in turn, up to one batch.
@@ -170,10 +228,11 @@ impl Pipeline {
         Ok((arrived, dead))
     }
 
-    fn score(&mut self, arrived: &[Arrived]) -> anyhow::Result<Vec<Scored>> {
+    fn score(&mut self, arrived: &[Arrived], labels: &[scoring::Label]) -> anyhow::Result<Vec<Scored>> {
         let began = Instant::now();
         let list: Vec<_> = arrived.iter().map(|a| &a.transaction).collect();
-        let scored = self.scorer.score(&transactions::batch(&list)).context("scoring")?;
+        let batch = transactions::batch(&list);
+        let scored = self.scorer.score_labelled(&batch, labels, &mut ()).context("scoring")?;
         self.metrics.score_seconds.observe(began.elapsed().as_secs_f64());
         #[allow(clippy::cast_precision_loss)] // a batch is far below 2^52
         self.metrics.batch_transactions.observe(arrived.len() as f64);
@@ -203,11 +262,15 @@ impl Pipeline {
         for severity in alerts {
             self.metrics.alerts.with_label_values(&[severity.as_str()]).inc();
         }
+        self.count_dead(dead);
+        self.metrics.window_events.set(i64::try_from(self.scorer.live_events()).unwrap_or(i64::MAX));
+    }
+
+    fn count_dead(&self, dead: usize) {
         if dead > 0 {
             self.metrics.dead_letters.inc_by(dead as u64);
-            tracing::warn!(dead, topic = DEAD_LETTER_TOPIC, "records could not be decoded");
+            tracing::warn!(dead, "records could not be decoded: see the dead letters of their topics");
         }
-        self.metrics.window_events.set(i64::try_from(self.scorer.live_events()).unwrap_or(i64::MAX));
     }
 
     const fn is_dirty(&self) -> bool {
@@ -220,11 +283,11 @@ impl Pipeline {
     }
 
     async fn commit(&self) -> anyhow::Result<()> {
-        for (partition, &offset) in (0_u32..).zip(&self.progress.created) {
-            self.log
-                .commit(GROUP, topics::CREATED, partition, offset)
-                .await
-                .context("committing positions")?;
+        let Progress { created, labelled, .. } = &self.progress;
+        for (topic, offsets) in [(topics::CREATED, created), (topics::LABELLED, labelled)] {
+            for (partition, &offset) in (0_u32..).zip(offsets) {
+                self.log.commit(GROUP, topic, partition, offset).await.context("committing positions")?;
+            }
         }
         Ok(())
     }
@@ -234,6 +297,7 @@ fn records(
     arrived: &[Arrived],
     scored: &[Scored],
     first_seq: u64,
+    mut taken: Option<Taken>,
     dead: Vec<NewRecord>,
 ) -> (Vec<NewRecord>, Vec<Severity>) {
     let decided_at_us = now_us();
@@ -245,6 +309,8 @@ fn records(
             source_partition: arrived.at.partition,
             source_offset: arrived.at.offset,
             decided_at_us,
+            // Before the first of them.
+            taken: taken.take(),
             transaction: arrived.transaction.clone(),
             decision: scored.decision.clone(),
         };

@@ -25,19 +25,20 @@ pub(crate) fn read(partition: u32, record: LoggedRecord) -> Result<Arrived, NewR
     let at = Position { partition, offset: record.offset };
     match Transaction::decode(&record.value) {
         Ok(transaction) => Ok(Arrived { at, transaction }),
-        Err(error) => Err(dead_letter(at, record, &error.to_string())),
+        Err(error) => Err(dead_letter(topics::CREATED, at, record, &error.to_string())),
     }
 }
 
-fn dead_letter(at: Position, record: LoggedRecord, reason: &str) -> NewRecord {
+/// The letter for a record of `topic` that cannot be decoded.
+pub(crate) fn dead_letter(topic: &str, at: Position, record: LoggedRecord, reason: &str) -> NewRecord {
     let mut headers = record.headers;
     let mut add = |name: &str, value: String| headers.push((name.to_owned(), Bytes::from(value)));
     add(REASON, reason.to_owned());
-    add(ORIGINAL_TOPIC, topics::CREATED.to_owned());
+    add(ORIGINAL_TOPIC, topic.to_owned());
     add(ORIGINAL_PARTITION, at.partition.to_string());
     add(ORIGINAL_OFFSET, at.offset.to_string());
     NewRecord {
-        topic: DEAD_LETTER_TOPIC,
+        topic: topics::dead_letter(topic),
         key: record.key,
         value: record.value,
         headers,

@@ -9,6 +9,8 @@
 //! - `segments`: the scorer's segments as files.
 //! - `recovery`: from the newest checkpoint through the decided records to the present.
 //! - `intake`: records → transactions, or dead letters.
+//! - `labels`: records → labels.
+//! - `lists`: records → the scorer's lists.
 //! - `output`: decisions → records.
 //! - [`analyzer`]: the loop that ties them together, on a thread of its own.
 //! - [`replay`]: the same scoring over a file.
@@ -20,6 +22,8 @@ pub mod config;
 mod durable;
 pub mod engine;
 mod intake;
+mod labels;
+mod lists;
 pub mod metrics;
 mod output;
 mod progress;

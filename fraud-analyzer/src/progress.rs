@@ -19,6 +19,10 @@ pub(crate) struct Progress {
     pub(crate) decided: Vec<u64>,
     /// `transactions.created.dlq`: everything before is counted in `created`.
     pub(crate) dead: Vec<u64>,
+    /// `transactions.labelled`: everything before has been taken in.
+    pub(crate) labelled: Vec<u64>,
+    /// `lists.changed`: everything before has been taken in.
+    pub(crate) lists: Vec<u64>,
 }
 
 impl Progress {
@@ -35,6 +39,8 @@ impl Progress {
             created,
             decided: starts(log, topics::DECIDED).await?,
             dead: starts(log, topics::dead_letter(topics::CREATED)).await?,
+            labelled: starts(log, topics::LABELLED).await?,
+            lists: starts(log, topics::LISTS_CHANGED).await?,
         })
     }
 }

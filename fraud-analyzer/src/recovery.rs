@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use eventlog::EventLog;
-use events::{Decided, Message as _, topics};
+use events::{Decided, Message as _, Taken, topics};
 use scoring::{Ruleset, Scorer, SegmentStore, SnapshotError, transactions};
 
 use crate::checkpoint::Checkpoints;
 use crate::intake::{self, DEAD_LETTER_TOPIC};
+use crate::labels;
+use crate::lists;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::segments::SegmentDir;
@@ -48,6 +50,7 @@ pub(crate) async fn recover(
         }
     };
     let mut recovered = Recovered { scorer, progress };
+    recovered.rebuild_lists(log, metrics).await?;
     recovered.replay_decided(log, metrics).await?;
     recovered.skip_dead_letters(log).await?;
     Ok(recovered)
@@ -78,6 +81,7 @@ impl Recovered {
         let mut any_start = from == 0;
         let mut journal = Journal::open(log, &self.progress.decided).await?;
         let mut batch: Vec<Decided> = Vec::with_capacity(READ_RECORDS);
+        let mut labels = Vec::new();
         while let Some((partition, decided)) = journal.next(log).await? {
             if decided.seq != self.progress.next_seq && !std::mem::take(&mut any_start) {
                 anyhow::bail!(
@@ -94,13 +98,27 @@ impl Recovered {
                 self.progress.created.get_mut(source).context("a decision from an unknown partition")?;
             *created = decided.source_offset + 1;
             self.progress.decided[partition] += 1;
+            if let Some(Taken { labelled, lists }) = &decided.taken {
+                if !lists.is_empty() && *lists != self.progress.lists {
+                    // They change between batches.
+                    self.score(&batch, &labels, metrics)?;
+                    batch.clear();
+                    labels.clear();
+                    self.take_lists(log, lists, metrics).await?;
+                }
+                // Its dead letters were written with the decision.
+                let read = labels::read_until(log, &mut self.progress.labelled, labelled).await?;
+                let before_row = batch.len();
+                labels.extend(read.labels.into_iter().map(|label| scoring::Label { before_row, ..label }));
+            }
             batch.push(decided);
             if batch.len() == READ_RECORDS {
-                self.score(&batch, metrics)?;
+                self.score(&batch, &labels, metrics)?;
                 batch.clear();
+                labels.clear();
             }
         }
-        self.score(&batch, metrics)?;
+        self.score(&batch, &labels, metrics)?;
         let replayed = self.progress.next_seq - from;
         if replayed > 0 {
             tracing::info!(
@@ -112,10 +130,33 @@ impl Recovered {
         Ok(())
     }
 
-    fn score(&mut self, batch: &[Decided], metrics: &Metrics) -> anyhow::Result<()> {
+    /// Checkpoints do not hold lists: they are what the topic adds up to, as far as it had been taken in.
+    async fn rebuild_lists(&mut self, log: &dyn EventLog, metrics: &Metrics) -> anyhow::Result<()> {
+        let until = std::mem::take(&mut self.progress.lists);
+        self.progress.lists = vec![0; until.len()];
+        self.take_lists(log, &until, metrics).await
+    }
+
+    async fn take_lists(
+        &mut self,
+        log: &dyn EventLog,
+        until: &[u64],
+        metrics: &Metrics,
+    ) -> anyhow::Result<()> {
+        let mut intake = lists::Intake { log, scorer: &mut self.scorer, metrics };
+        // Their dead letters were written when they were taken in first.
+        intake.take_until(&mut self.progress.lists, until).await.map(drop)
+    }
+
+    fn score(
+        &mut self,
+        batch: &[Decided],
+        labels: &[scoring::Label],
+        metrics: &Metrics,
+    ) -> anyhow::Result<()> {
         let list: Vec<_> = batch.iter().map(|d| &d.transaction).collect();
-        let scored =
-            self.scorer.score(&transactions::batch(&list)).context("replaying decided transactions")?;
+        let scored = self.scorer.score_labelled(&transactions::batch(&list), labels, &mut ());
+        let scored = scored.context("replaying decided transactions")?;
         for (again, logged) in scored.iter().zip(batch) {
             // Under other rules another decision is right: the logged one stands, the state is the same.
             let comparable = again.decision.ruleset == logged.decision.ruleset;

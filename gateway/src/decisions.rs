@@ -108,7 +108,9 @@ fn deliver(app: &App, partition: u32, records: &[LoggedRecord], next: &mut u64) 
     let Some(last) = records.last() else { return Ok(()) };
     let decided: Vec<(u64, Data)> =
         records.iter().filter_map(|record| Some((record.offset, decode(app, partition, record)?))).collect();
-    let positions = decided.iter().map(|(offset, data)| (data.decision.transaction_id, *offset));
+    let positions = decided
+        .iter()
+        .map(|(offset, Data { decision, .. })| (decision.transaction_id, *offset, decision.window_time_us));
     app.ledger.insert_decided(partition, positions, last.offset + 1)?;
     *next = last.offset + 1;
     for (_, Data { decision, decided_at_us }) in decided {

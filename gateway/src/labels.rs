@@ -11,13 +11,14 @@ use eventlog::NewRecord;
 use events::{Label, LabelSource, Message as _, Verdict, topics};
 use serde::Serialize;
 
+use crate::accept::ledger_failed;
 use crate::answer;
 use crate::auth::Caller;
 use crate::body::{self, BODY_BYTES_MAX};
 use crate::problem::Problem;
 use crate::publish::publish;
 use crate::request::{Errors, Flaw, FreeText, Object};
-use crate::state::App;
+use crate::state::{App, unavailable};
 use crate::stored::own_entry;
 
 const NOTE: FreeText = FreeText { chars_max: 500 };
@@ -42,8 +43,12 @@ pub(crate) async fn label(
     let (id, _) = own_entry(&app, &caller, &id)?;
     let (_, bytes) = body::read(&app, request, &["application/json"], BODY_BYTES_MAX).await?;
     let (verdict, note) = parse(&bytes)?;
+    let decided = app.ledger.decided(id).map_err(|e| ledger_failed(&e))?;
+    let decided =
+        decided.ok_or_else(|| unavailable("The transaction has no decision yet. Send the label again."))?;
     let label = Label {
         transaction_id: id,
+        window_time_us: decided.window_time_us,
         merchant_id: caller.merchant.clone(),
         verdict,
         source: LabelSource::Merchant,

@@ -77,6 +77,15 @@ pub(crate) struct Entry {
     pub(crate) created: Position,
 }
 
+/// Where a decision stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DecidedAt {
+    /// In `transactions.decided`.
+    pub(crate) position: Position,
+    /// In window time: what a label on the transaction is known by.
+    pub(crate) window_time_us: i64,
+}
+
 impl Entry {
     pub(crate) fn of(transaction: &Transaction, created: Position, recovered: bool) -> Self {
         Self {
@@ -215,22 +224,25 @@ impl Ledger {
     pub(crate) fn insert_decided(
         &self,
         partition: u32,
-        decided: impl Iterator<Item = (TransactionId, u64)>,
+        decided: impl Iterator<Item = (TransactionId, u64, i64)>,
         next_offset: u64,
     ) -> Result<(), LedgerError> {
         let mut batch = self.database.batch();
-        for (id, offset) in decided {
-            let value = encode_position(Position { partition, offset });
-            batch.insert(&self.decided, id.as_uuid().as_bytes().as_slice(), value.as_slice());
+        for (id, offset, window_time_us) in decided {
+            let mut value = encode_position(Position { partition, offset }).to_vec();
+            value.extend(window_time_us.to_be_bytes());
+            batch.insert(&self.decided, id.as_uuid().as_bytes().as_slice(), value);
         }
         self.put_mark(&mut batch, Reader::Decided, partition, next_offset);
         Ok(batch.commit()?)
     }
 
-    pub(crate) fn decided(&self, id: TransactionId) -> Result<Option<Position>, LedgerError> {
+    pub(crate) fn decided(&self, id: TransactionId) -> Result<Option<DecidedAt>, LedgerError> {
         let Some(value) = self.decided.get(id.as_uuid().as_bytes())? else { return Ok(None) };
-        let bytes = value.as_ref().try_into().map_err(|_| LedgerError::Damaged("decided position"))?;
-        Ok(Some(decode_position(bytes)))
+        let parts = value.split_first_chunk().and_then(|(p, time)| Some((*p, time.try_into().ok()?)));
+        let (position, time) = parts.ok_or(LedgerError::Damaged("decided position"))?;
+        let window_time_us = i64::from_be_bytes(time);
+        Ok(Some(DecidedAt { position: decode_position(position), window_time_us }))
     }
 
     /// The first offset of a partition that may be missing here.
@@ -305,16 +317,16 @@ mod tests {
     fn entries_marks_and_positions_survive_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let id = TransactionId::random();
-        let position = Position { partition: 1, offset: 7 };
+        let decided = DecidedAt { position: Position { partition: 1, offset: 7 }, window_time_us: 11 };
         {
             let ledger = Ledger::open(dir.path()).unwrap();
             ledger.insert(id, &entry(5, true)).unwrap();
-            ledger.insert_decided(1, std::iter::once((id, 7)), 8).unwrap();
+            ledger.insert_decided(1, std::iter::once((id, 7, 11)), 8).unwrap();
             ledger.set_created_marks(&[4, 0, 9]).unwrap();
         }
         let ledger = Ledger::open(dir.path()).unwrap();
         assert_eq!(ledger.get(id).unwrap(), Some(entry(5, true)));
-        assert_eq!(ledger.decided(id).unwrap(), Some(position));
+        assert_eq!(ledger.decided(id).unwrap(), Some(decided));
         assert_eq!([0, 1, 2, 3].map(|p| ledger.mark(Reader::Created, p).unwrap()), [4, 0, 9, 0]);
         assert_eq!([0, 1].map(|p| ledger.mark(Reader::Decided, p).unwrap()), [0, 8]);
         assert_eq!(ledger.last_accepted_at_us().unwrap(), Some(5));
@@ -342,7 +354,7 @@ mod tests {
         let ids: Vec<TransactionId> = (0..1_000).map(|_| TransactionId::random()).collect();
         for (i, &id) in (0..).zip(&ids) {
             ledger.insert(id, &entry(i, false)).unwrap();
-            ledger.insert_decided(0, std::iter::once((id, 0)), 1).unwrap();
+            ledger.insert_decided(0, std::iter::once((id, 0, 0)), 1).unwrap();
         }
         assert_eq!(ledger.purge(900).unwrap(), 900);
         assert_eq!(ledger.accepted(0).count(), 100);

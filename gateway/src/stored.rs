@@ -7,7 +7,7 @@ use events::{Decided, Transaction, TransactionId, topics};
 
 use crate::accept::ledger_failed;
 use crate::auth::Caller;
-use crate::ledger::Entry;
+use crate::ledger::{DecidedAt, Entry};
 use crate::problem::{self, Kind, Problem};
 use crate::state::{Shared, unavailable};
 
@@ -20,7 +20,7 @@ pub(crate) enum Stored {
 impl Stored {
     pub(crate) async fn read(app: &Shared, id: TransactionId, entry: &Entry) -> Result<Self, Problem> {
         match app.ledger.decided(id).map_err(|e| ledger_failed(&e))? {
-            Some(position) => {
+            Some(DecidedAt { position, .. }) => {
                 let record = read(app, topics::DECIDED, position).await?;
                 Ok(Self::Decided(Box::new(decode(&record)?)))
             }

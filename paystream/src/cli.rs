@@ -1,6 +1,7 @@
 //! The command line: what can be asked for. What is done is in the module of each command's name.
 
 mod duration;
+mod lists;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use clap_complete::Shell;
 use fraud_analyzer::engine::Synthetic;
 use gateway::Scope;
 
+pub(crate) use self::lists::{EntriesArgs, ListsCommand};
 use crate::exit::Outcome;
 use crate::output;
 
@@ -102,6 +104,9 @@ pub(crate) enum Command {
     /// Create, list and revoke API keys
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// See the lists of what is blocked or allowed, put entries on them and take them off
+    #[command(subcommand)]
+    Lists(ListsCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -33,7 +33,7 @@ pub mod transactions;
 mod windows;
 
 pub use error::{LoadError, LoadErrors, ScoreError, SnapshotError};
-pub use features::{KeptState, definition};
+pub use features::{KeptState, KnownLabel, LABELS, definition, labels};
 pub use hash::DecisionHash;
 pub use lists::ListChangeError;
 pub use probe::{Probe, Stage};
@@ -41,3 +41,4 @@ pub use ruleset::Ruleset;
 pub use scorer::{Cut, Held, Scored, Scorer};
 pub use source::{RulesetSource, SourceFile};
 pub use store::{MemoryStore, SegmentId, SegmentStore};
+pub use windows::Label;

@@ -15,10 +15,10 @@ use crate::rules::decide::decide;
 use crate::ruleset::Ruleset;
 use crate::store::{SegmentId, SegmentStore};
 use crate::transactions::{self, TRANSACTION_ID};
-use crate::windows::WindowState;
+use crate::windows::{Label, WindowState};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pays");
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What scoring says of one transaction.
 #[derive(Debug, Clone, PartialEq)]
@@ -133,28 +133,27 @@ impl Scorer {
     /// # Errors
     /// [`ScoreError`]; the state must then be restored.
     pub fn score(&mut self, batch: &RecordBatch) -> Result<Vec<Scored>, ScoreError> {
-        self.score_probed(batch, &mut ())
+        self.score_labelled(batch, &[], &mut ())
     }
 
-    /// As [`Self::score`], telling `probe` where the time goes.
+    /// As [`Self::score`], with what becomes known of earlier transactions before, between and after the
+    /// rows, in order of their rows, and telling `probe` where the time goes.
     ///
     /// # Errors
     /// As [`Self::score`].
-    pub fn score_probed(
+    pub fn score_labelled(
         &mut self,
         batch: &RecordBatch,
+        labels: &[Label],
         probe: &mut dyn Probe,
     ) -> Result<Vec<Scored>, ScoreError> {
-        if batch.num_rows() == 0 {
-            return Ok(Vec::new());
-        }
         if batch.schema().fields() != transactions::schema().fields() {
             return Err(ScoreError::Batch(format!("its columns are {}", batch.schema())));
         }
         let ids = ids(batch)?;
-        let (batch, times_us) = transactions::after(self.last_time_us, batch)?;
+        let (batch, times_us) = transactions::in_window_time(self.last_time_us, batch)?;
         self.last_time_us = times_us.last().copied().unwrap_or(self.last_time_us);
-        let features = self.ruleset.features.run(&batch, &times_us, &mut self.windows, probe)?;
+        let features = self.ruleset.features.run(&batch, &times_us, labels, &mut self.windows, probe)?;
         let mut matches = self.ruleset.rules.matches(features, &times_us, &self.lists, &ids)?;
         probe.ended(Stage::Rules);
         let scored =
@@ -179,14 +178,15 @@ impl Scorer {
         Ok(scored)
     }
 
-    /// Takes a batch in as [`Self::score`] does and returns it with its features, without deciding.
+    /// Takes a batch and labels in as [`Self::score_labelled`] does and returns the batch with its
+    /// features, without deciding.
     ///
     /// # Errors
     /// [`ScoreError`]; the state must then be restored.
-    pub fn features(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ScoreError> {
-        let (batch, times_us) = transactions::after(self.last_time_us, batch)?;
+    pub fn features(&mut self, batch: &RecordBatch, labels: &[Label]) -> Result<RecordBatch, ScoreError> {
+        let (batch, times_us) = transactions::in_window_time(self.last_time_us, batch)?;
         self.last_time_us = times_us.last().copied().unwrap_or(self.last_time_us);
-        self.ruleset.features.run(&batch, &times_us, &mut self.windows, &mut ())
+        self.ruleset.features.run(&batch, &times_us, labels, &mut self.windows, &mut ())
     }
 
     /// A consistent cut between two batches: bytes that, with the segments they name, are the whole

@@ -17,7 +17,9 @@ impl SourceFile {
     /// The YAML in the file, of the form with the version this build reads: 1.
     pub(crate) fn yaml<T: DeserializeOwned>(&self, version: impl Fn(&T) -> u32) -> Result<T, LoadError> {
         const VERSION: u32 = 1;
-        let read: T = serde_saphyr::from_str(&self.text).map_err(|e| {
+        // Norway is no `false`.
+        let strict = serde_saphyr::options! { strict_booleans: true };
+        let read: T = serde_saphyr::from_str_with_options(&self.text, strict).map_err(|e| {
             let at = e.location().map(|l| (to_usize(l.line()), to_usize(l.column())));
             LoadError::new(&self.name, at, e.without_snippet().to_string())
         })?;

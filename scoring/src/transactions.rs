@@ -16,6 +16,10 @@ use crate::error::ScoreError;
 pub const RELATION: &str = "transactions";
 /// The column that windows are ordered by: UTC, strictly increasing.
 pub const EVENT_TIME: &str = "event_time";
+/// The column that says what a transaction turned out to be, as far as is known: a boolean, NULL until it
+/// is labelled. Feature SQL may use it in `FILTER`; a batch of transactions does not have it, and rules
+/// do not either, since nothing is known of the current row.
+pub const FRAUD: &str = "fraud";
 /// The column of the transaction's id.
 pub const TRANSACTION_ID: &str = "transaction_id";
 /// The column of whose transaction it is.
@@ -121,17 +125,13 @@ pub fn batch(transactions: &[&Transaction]) -> RecordBatch {
     RecordBatch::try_new(schema(), columns).expect("columns are made by the table that makes the schema")
 }
 
-/// A batch with window time in place of event time: the event time, or one microsecond after the row
-/// before it where the clock stood still or went back.
+/// A batch with window time in place of event time, and those times in microseconds: the event time, or
+/// one microsecond after the row before it where the clock stood still or went back. The first row goes on
+/// after `last_us`, which is `i64::MIN` at the beginning.
 ///
 /// # Errors
 /// [`ScoreError::Batch`] when the batch is not of the relation.
-pub fn in_window_time(batch: &RecordBatch) -> Result<RecordBatch, ScoreError> {
-    after(i64::MIN, batch).map(|(batch, _)| batch)
-}
-
-/// As [`in_window_time`], for a batch that goes on after `last_us`; and the times by themselves.
-pub(crate) fn after(last_us: i64, batch: &RecordBatch) -> Result<(RecordBatch, Vec<i64>), ScoreError> {
+pub fn in_window_time(last_us: i64, batch: &RecordBatch) -> Result<(RecordBatch, Vec<i64>), ScoreError> {
     let wrong = |e: ArrowError| ScoreError::Batch(e.to_string());
     let index = batch.schema().index_of(EVENT_TIME).map_err(wrong)?;
     let given = batch.column(index).as_primitive_opt::<TimestampMicrosecondType>();

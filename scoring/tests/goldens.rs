@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use datafusion::arrow::array::{Array as _, RecordBatch};
 use datafusion::arrow::util::display::array_value_to_string;
 use events::Transaction;
-use scoring::{Ruleset, RulesetSource, SourceFile, transactions};
-use support::{Sketch, incremental, oracle, transactions as make};
+use scoring::{KnownLabel, Ruleset, RulesetSource, SourceFile, transactions};
+use support::{Sketch, Verdict, incremental, known, oracle, transactions as make};
 
 const MINUTE: i64 = 60_000_000;
 
@@ -43,6 +43,20 @@ fn input() -> Vec<Transaction> {
         }
     };
     make(&text.lines().skip(1).map(sketch).collect::<Vec<_>>())
+}
+
+/// `before,of,fraud`: what becomes known before a row of the input, of an earlier one, rows from 0.
+fn verdicts() -> Vec<Verdict> {
+    let text = fs::read_to_string(folder().join("verdicts.csv")).unwrap();
+    let verdict = |line: &str| {
+        let fields: Vec<&str> = line.split(',').collect();
+        Verdict {
+            at: fields[0].parse().unwrap(),
+            of: fields[1].parse().unwrap(),
+            fraud: fields[2].parse().unwrap(),
+        }
+    };
+    text.lines().skip(1).map(verdict).collect()
 }
 
 fn sql_files(folder: &Path) -> Vec<PathBuf> {
@@ -73,11 +87,11 @@ fn csv(batch: &RecordBatch, names: &[String]) -> String {
     text
 }
 
-fn in_batch(file: &SourceFile, rows: &RecordBatch) -> RecordBatch {
+fn in_batch(file: &SourceFile, rows: &RecordBatch, known: &[KnownLabel]) -> RecordBatch {
     let width = transactions::schema().fields().len();
     let relation = rows.project(&(0..width).collect::<Vec<_>>()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(oracle(file, &relation))
+    runtime.block_on(oracle(file, &relation, known))
 }
 
 /// Equal, but for what batch SQL itself loses: its sliding variances add floats and take them away again.
@@ -95,13 +109,14 @@ fn assert_close(batch: &str, found: &str, name: &str) {
 
 #[test]
 fn every_construct_gives_its_answer_however_it_is_run() {
-    let list = input();
+    let (list, verdicts) = (input(), verdicts());
+    let known = known(&list, &verdicts);
     for path in sql_files(&folder()) {
         let file = file(&path);
         let ruleset = Ruleset::load(&RulesetSource::without_rules(vec![file.clone()]))
             .unwrap_or_else(|e| panic!("{}: {e}", file.name));
         let names = ruleset.feature_names();
-        let whole = incremental(&ruleset, &list, &[], false);
+        let whole = incremental(&ruleset, &list, &verdicts, &[], false);
         let found = csv(&whole, &names);
         let expected = path.with_extension("csv");
         if std::env::var_os("UPDATE_GOLDENS").is_some() {
@@ -110,16 +125,16 @@ fn every_construct_gives_its_answer_however_it_is_run() {
         assert_eq!(found, fs::read_to_string(&expected).unwrap(), "{}: whole", file.name);
         let one_by_one: Vec<usize> = (1..list.len()).collect();
         assert_eq!(
-            csv(&incremental(&ruleset, &list, &one_by_one, false), &names),
+            csv(&incremental(&ruleset, &list, &verdicts, &one_by_one, false), &names),
             found,
             "{}: one by one",
             file.name
         );
         for cut in one_by_one {
-            let restored = incremental(&ruleset, &list, &[cut], true);
+            let restored = incremental(&ruleset, &list, &verdicts, &[cut], true);
             assert_eq!(csv(&restored, &names), found, "{}: restored at {cut}", file.name);
         }
-        assert_close(&csv(&in_batch(&file, &whole), &names), &found, &file.name);
+        assert_close(&csv(&in_batch(&file, &whole, &known), &names), &found, &file.name);
     }
 }
 

@@ -31,13 +31,13 @@ fn add(list: &str, value: &str) -> ListChange {
     change(list, &ListScope::All, value, ListAction::Add)
 }
 
-/// One transaction a second.
+/// One transaction an hour.
 fn stream(n: usize) -> Vec<Transaction> {
     let sketch = Sketch {
-        gap_us: SECOND_US,
+        gap_us: 3_600 * SECOND_US,
         card: 1,
         merchant: 0,
-        amount_minor: 100,
+        amount_minor: 2_000,
         ip: Some(1),
         device: Some(1),
         place: None,

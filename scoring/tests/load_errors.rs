@@ -199,7 +199,7 @@ fn with_lists(lists: &str, when: &str) -> Result<Ruleset, String> {
 const LISTS: &str = "version: 1
 lists:
   - {id: cards, kind: card, description: Cards}
-  - {id: words, kind: text, description: Words, entries: [one, 2, {value: three, expires_at: '2027-01-31T00:00:00Z'}]}
+  - {id: words, kind: text, description: Words, entries: [one, '2', {value: three, expires_at: '2027-01-31T00:00:00Z'}]}
   - {id: places, kind: country, description: Places, entries: [NO, de]}
   - {id: ranges, kind: bin, description: Ranges, entries: [411111, 222100-272099]}";
 
@@ -210,7 +210,8 @@ fn everything_wrong_with_lists_is_said_at_once() {
 lists:
   - {id: Cards, kind: card, description: Cards}
   - {id: ips, kind: ip, description: ' ', entries: [10.0.0.1/8, 10.0.0.0/33, 300.1.1.1, ok]}
-  - {id: ips, kind: bin, description: d, entries: [4, 411111-4, 42-41, {value: 41, expires_at: tomorrow}]}",
+  - {id: ips, kind: bin, description: d, entries: [4, 411111-4, 42-41, {value: 41, expires_at: tomorrow}]}
+  - {id: words, kind: text, description: d, entries: [007]}",
         "true",
     )
     .unwrap_err();
@@ -225,6 +226,7 @@ lists:
         "lists.ips.entries[1]: must be 2 to 8 digits",
         "lists.ips.entries[2]: must be 2 to 8 digits",
         "lists.ips.entries[3].expires_at: must be a time with its zone",
+        "lists.words.entries[0]: is a number and must be text: put it in quotes",
     ] {
         assert!(error.contains(expected), "{expected} in\n{error}");
     }

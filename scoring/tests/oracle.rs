@@ -7,7 +7,7 @@ mod support;
 use datafusion::arrow::array::RecordBatch;
 use proptest::prelude::*;
 use scoring::{RulesetSource, SourceFile};
-use support::{Sketch, assert_same, incremental, oracle, query, ruleset, transactions};
+use support::{Sketch, Verdict, assert_same, incremental, known, oracle, query, ruleset, transactions};
 
 const SECOND: i64 = 1_000_000;
 const HOUR: i64 = 3_600 * SECOND;
@@ -148,6 +148,50 @@ FROM transactions",
     ),
 ];
 
+/// Windows that ask what events turned out to be.
+const LABELLED: [(&str, &str); 2] = [
+    (
+        "labelled_1.sql",
+        "
+SELECT
+    count(*) FILTER (WHERE fraud) OVER late AS frauds_late,
+    count(*) FILTER (WHERE fraud) OVER day AS frauds_day,
+    count(*) FILTER (WHERE NOT fraud) OVER day AS legit_day,
+    count(*) FILTER (WHERE fraud IS NULL) OVER late AS unknown_late,
+    count(reporting_amount_minor) FILTER (WHERE fraud IS NOT TRUE AND amount_minor > 400) OVER day AS large_not_fraud,
+    sum(amount_minor) FILTER (WHERE fraud) OVER late AS lost_late,
+    sum(lat) FILTER (WHERE fraud IS NOT FALSE) OVER day AS south_of_all,
+    avg(reporting_amount_minor) FILTER (WHERE NOT fraud) OVER late AS usual_late,
+    avg(amount_minor) FILTER (WHERE CASE WHEN fraud IS NULL THEN amount_minor % 2 = 0 ELSE fraud END) OVER day
+        AS mixed,
+    count(*) FILTER (WHERE fraud) OVER (ORDER BY event_time
+        RANGE BETWEEN INTERVAL '3 days' PRECEDING AND CURRENT ROW) AS frauds_everywhere,
+    CASE WHEN count(*) OVER late > 0
+         THEN 1.0 * count(*) FILTER (WHERE fraud) OVER late / count(*) OVER late END AS risk
+FROM transactions
+WINDOW
+    late AS (PARTITION BY card ORDER BY event_time
+             RANGE BETWEEN INTERVAL '2 days' PRECEDING AND INTERVAL '1 hour' PRECEDING),
+    day  AS (PARTITION BY merchant_id, bin ORDER BY event_time
+             RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW)",
+    ),
+    (
+        "labelled_2.sql",
+        "
+WITH base AS (
+    SELECT *, count(*) FILTER (WHERE fraud) OVER (PARTITION BY card ORDER BY event_time
+                 RANGE BETWEEN INTERVAL '10 days' PRECEDING AND CURRENT ROW) AS frauds
+    FROM transactions
+)
+SELECT
+    max(frauds) OVER (PARTITION BY merchant_id ORDER BY event_time
+        RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW) AS worst_card,
+    count(*) FILTER (WHERE fraud AND frauds > 0) OVER (PARTITION BY card ORDER BY event_time
+        RANGE BETWEEN INTERVAL '5 days' PRECEDING AND CURRENT ROW) AS again
+FROM base",
+    ),
+];
+
 fn gap() -> impl Strategy<Value = i64> {
     prop_oneof![
         3 => Just(0),
@@ -173,32 +217,49 @@ prop_compose! {
     }
 }
 
-fn stream() -> impl Strategy<Value = (Vec<Sketch>, Vec<usize>)> {
+/// Verdicts on rows of a stream of `n`: most come soon, some late, some twice or with another outcome.
+fn verdicts(n: usize) -> impl Strategy<Value = Vec<Verdict>> {
+    let after = prop_oneof![4 => 1..4_usize, 2 => 1..40_usize, 1 => Just(usize::MAX)];
+    prop::collection::vec((0..n, after, any::<bool>()), 0..n.min(60)).prop_map(move |list| {
+        let verdict = |(of, after, fraud): (usize, usize, bool)| Verdict {
+            at: of.saturating_add(after).min(n),
+            of,
+            fraud,
+        };
+        let mut list: Vec<Verdict> = list.into_iter().map(verdict).collect();
+        list.sort_by_key(|v| v.at);
+        list
+    })
+}
+
+fn stream() -> impl Strategy<Value = (Vec<Sketch>, Vec<Verdict>, Vec<usize>)> {
     (1..220_usize).prop_flat_map(|n| {
         let cuts = prop::collection::vec(0..n, 0..8).prop_map(|mut cuts| {
             cuts.sort_unstable();
             cuts
         });
-        (prop::collection::vec(sketch(), n), cuts)
+        (prop::collection::vec(sketch(), n), verdicts(n), cuts)
     })
 }
 
 fn files() -> Vec<(String, String)> {
     let built_in = RulesetSource::built_in().features.into_iter().map(|f| (f.name, f.text));
     let here = [("everything.sql", EVERYTHING), ("history.sql", HISTORY)];
-    let here = here.into_iter().chain(LAYERS).map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let here =
+        here.into_iter().chain(LAYERS).chain(LABELLED).map(|(name, text)| (name.to_owned(), text.to_owned()));
     built_in.chain(here).collect()
 }
 
-fn check(list: &[events::Transaction], cuts: &[usize], restore: bool) -> RecordBatch {
+fn check(list: &[events::Transaction], verdicts: &[Verdict], cuts: &[usize], restore: bool) -> RecordBatch {
     let files = files();
     let named: Vec<_> = files.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
     let ruleset = ruleset(&[named.as_slice(), &[("spreads.sql", SPREADS)]].concat());
-    let found = incremental(&ruleset, list, cuts, restore);
+    let found = incremental(&ruleset, list, verdicts, cuts, restore);
+    let known = known(list, verdicts);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for (name, sql) in &named {
         let file = SourceFile { name: (*name).to_owned(), text: (*sql).to_owned() };
-        assert_same(&runtime.block_on(oracle(&file, &found)), &found, name);
+        assert_same(&runtime.block_on(oracle(&file, &found, &known)), &found, name);
     }
     found
 }
@@ -207,8 +268,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn incremental_windows_equal_batch_sql_on_random_streams((sketches, cuts) in stream(), restore: bool) {
-        let found = check(&transactions(&sketches), &cuts, restore);
+    fn incremental_windows_equal_batch_sql_on_random_streams((sketches, verdicts, cuts) in stream(), restore: bool) {
+        let found = check(&transactions(&sketches), &verdicts, &cuts, restore);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         assert_same(&runtime.block_on(query(SPREADS_AS_JOIN, &found)), &found, "spreads.sql");
     }
@@ -228,7 +289,11 @@ fn incremental_windows_equal_batch_sql_over_many_segments() {
             place: (i % 6 != 0).then(|| (u8::try_from(i % 2).unwrap(), 10.0 * (i % 3) as f64)),
         })
         .collect();
-    check(&transactions(&list), &[100, 8_191, 8_192, 8_193, 20_000, 29_000], true);
+    let verdicts: Vec<_> = (1..30_000_usize)
+        .filter(|at| at % 50 == 0)
+        .map(|at| Verdict { at, of: at - 1 - at * 7 % at.min(3_000), fraud: at % 3 != 0 })
+        .collect();
+    check(&transactions(&list), &verdicts, &[100, 8_191, 8_192, 8_193, 20_000, 29_000], true);
 }
 
 #[test]
@@ -245,7 +310,7 @@ fn both_ends_of_a_frame_are_part_of_it() {
     let list = transactions(&[at(0), at(HOUR - 1), at(1), at(1)]);
     let sql = "SELECT count(*) OVER (PARTITION BY card ORDER BY event_time
                       RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) AS n FROM transactions";
-    let found = incremental(&ruleset(&[("n.sql", sql)]), &list, &[], false);
+    let found = incremental(&ruleset(&[("n.sql", sql)]), &list, &[], &[], false);
     let counts = datafusion::arrow::array::AsArray::as_primitive::<datafusion::arrow::datatypes::Int64Type>(
         found.column_by_name("n").unwrap(),
     );

@@ -92,6 +92,7 @@ pub(crate) fn decided(n: u64, source_partition: u32, source_offset: u64) -> Deci
         source_partition,
         source_offset,
         decided_at_us: transaction.accepted_at_us + 2_500,
+        taken: None,
         decision: Decision {
             transaction_id: transaction.id,
             window_time_us: transaction.accepted_at_us,
@@ -203,6 +204,7 @@ pub(crate) fn label(n: u64) -> Label {
         merchant_id: "shop-1".parse().unwrap(),
         verdict: Verdict::Fraud,
         source: LabelSource::Chargeback,
+        window_time_us: BASE_MS * 1_000,
         labelled_at_us: BASE_MS * 1_000,
         note: None,
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use events::{
     Address, Alert, AlertId, AmountMinor, Card, CardToken, Customer, Decided, Decision, Device, Label,
     LabelSource, ListAction, ListChange, ListScope, ListSource, Location, MerchantId, Outcome, Reason,
-    RiskLevel, Severity, TestBehaviour, Transaction, TransactionId, Verdict,
+    RiskLevel, Severity, Taken, TestBehaviour, Transaction, TransactionId, Verdict,
 };
 
 pub(crate) const ACCEPTED_AT_US: i64 = 1_795_219_200_123_456;
@@ -109,6 +109,7 @@ pub(crate) fn decided() -> Decided {
         source_partition: 2,
         source_offset: 17,
         decided_at_us: ACCEPTED_AT_US + 2_500,
+        taken: Some(Taken { labelled: vec![3, 0, 12, 7], lists: vec![0, 41, 0, 5] }),
         transaction: transaction(),
         decision: decision(),
     }
@@ -135,6 +136,7 @@ pub(crate) fn alert() -> Alert {
 pub(crate) fn label() -> Label {
     Label {
         transaction_id: transaction_id(),
+        window_time_us: ACCEPTED_AT_US + 1,
         merchant_id: merchant(),
         verdict: Verdict::Fraud,
         source: LabelSource::Chargeback,

@@ -3,8 +3,8 @@
 use events::{
     Address, Alert, AlertId, AmountMinor, Card, CardToken, Currency, Customer, Decided, Decision, Device,
     Label, LabelSource, ListAction, ListChange, ListKind, ListScope, ListSource, ListValue, Location,
-    MerchantId, Message, Outcome, Reason, RiskLevel, Severity, TestBehaviour, Transaction, TransactionId,
-    Verdict,
+    MerchantId, Message, Outcome, Reason, RiskLevel, Severity, Taken, TestBehaviour, Transaction,
+    TransactionId, Verdict,
 };
 use proptest::option;
 use proptest::prelude::*;
@@ -135,9 +135,10 @@ prop_compose! {
 prop_compose! {
     fn decided()(
         seq: u64, source_partition: u32, source_offset: u64, decided_at_us: i64,
+        taken in option::of(taken()),
         transaction in transaction(), decision in decision(),
     ) -> Decided {
-        Decided { seq, source_partition, source_offset, decided_at_us, transaction, decision }
+        Decided { seq, source_partition, source_offset, decided_at_us, taken, transaction, decision }
     }
 }
 
@@ -158,15 +159,20 @@ prop_compose! {
 
 prop_compose! {
     fn label()(
-        transaction_id in id(), merchant_id in merchant(),
+        transaction_id in id(), window_time_us: i64, merchant_id in merchant(),
         verdict in select(vec![Verdict::Fraud, Verdict::Legit]),
         source in select(vec![
             LabelSource::Chargeback, LabelSource::Analyst, LabelSource::Merchant, LabelSource::Telegram,
         ]),
         labelled_at_us: i64, note in option::of(text()),
     ) -> Label {
-        Label { transaction_id, merchant_id, verdict, source, labelled_at_us, note }
+        Label { transaction_id, window_time_us, merchant_id, verdict, source, labelled_at_us, note }
     }
+}
+
+fn taken() -> impl Strategy<Value = Taken> {
+    let offsets = || prop::collection::vec(any::<u64>(), 0..5);
+    (offsets(), offsets()).prop_map(|(labelled, lists)| Taken { labelled, lists })
 }
 
 fn list_scope() -> impl Strategy<Value = ListScope> {

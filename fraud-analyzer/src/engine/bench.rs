@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
-use scoring::{DecisionHash, MemoryStore, Probe, Ruleset, RulesetSource, Scorer, SegmentStore, Stage};
+use scoring::{DecisionHash, Label, MemoryStore, Probe, Ruleset, RulesetSource, Scorer, SegmentStore, Stage};
 use serde::Serialize;
 
-use super::batch_sql;
+use super::batch_sql::{self, Known};
 use super::source::EngineInput;
 
 /// Events scored one by one at the end, for the latency of a single one with full state.
@@ -102,22 +102,22 @@ pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
     let mut clock = Clock { last: Instant::now(), stages: BTreeMap::new() };
     let (mut events, mut took) = (0_u64, Duration::ZERO);
     let mut hash = DecisionHash::default();
-    let mut last: Option<RecordBatch> = None;
+    let mut last: Option<(RecordBatch, Vec<Label>)> = None;
     config
         .input
-        .each(config.batch_rows, &mut |batch| {
+        .each(config.batch_rows, &mut |batch, labels| {
             // The newest batch is left for the end, to be scored event by event.
-            let Some(batch) = last.replace(batch) else { return Ok(()) };
+            let Some((batch, labels)) = last.replace((batch, labels.to_vec())) else { return Ok(()) };
             let began = Instant::now();
             clock.last = began;
-            let scored = scorer.score_probed(&batch, &mut clock).context("scoring")?;
+            let scored = scorer.score_labelled(&batch, &labels, &mut clock).context("scoring")?;
             took += began.elapsed();
             events += scored.len() as u64;
             scored.iter().for_each(|s| hash.add(&s.decision));
             Ok(())
         })
         .await?;
-    let last = last.context("the input has no rows")?;
+    let (last, _) = last.context("the input has no rows")?;
     let mut singles = Vec::new();
     for row in 0..last.num_rows().min(SINGLE_EVENTS) {
         let one = last.slice(row, 1);
@@ -175,13 +175,15 @@ pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
     })
 }
 
-/// Rows, and how long stock DataFusion takes for the same features of all of them, in window time.
+/// Rows, and how long stock DataFusion takes for the same features of all of them.
 /// Reads the input again: to keep it while the engine is measured would crowd the engine's memory.
 async fn datafusion(config: &BenchConfig) -> anyhow::Result<(u64, Duration)> {
     let mut batches: Vec<RecordBatch> = Vec::new();
+    let mut known = Known::default();
     config
         .input
-        .each(config.batch_rows, &mut |batch| {
+        .each(config.batch_rows, &mut |batch, labels| {
+            known.extend(&batch, labels)?;
             batches.push(batch);
             Ok(())
         })
@@ -189,10 +191,8 @@ async fn datafusion(config: &BenchConfig) -> anyhow::Result<(u64, Duration)> {
     let schema = batches.first().context("the input has no rows")?.schema();
     let all = concat_batches(&schema, &batches)?;
     drop(batches);
-    let in_window_time = scoring::transactions::in_window_time(&all).context("window time")?;
-    drop(all);
-    let rows = in_window_time.num_rows() as u64;
-    Ok((rows, batch_sql::features(in_window_time, &config.ruleset.features).await?.1))
+    let rows = all.num_rows() as u64;
+    Ok((rows, batch_sql::features(&all, &known.labels, &config.ruleset.features).await?.1))
 }
 
 /// The high-water mark of resident memory, as Linux counts it.

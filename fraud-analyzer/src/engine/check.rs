@@ -11,7 +11,7 @@ use datafusion::arrow::util::display::array_value_to_string;
 use scoring::{MemoryStore, Ruleset, RulesetSource, Scorer, SegmentStore, transactions};
 use serde::Serialize;
 
-use super::batch_sql;
+use super::batch_sql::{self, Known};
 use super::source::EngineInput;
 
 /// Two floats that differ by no more than this share of the larger are equal.
@@ -70,10 +70,12 @@ pub async fn run(config: &CheckConfig) -> anyhow::Result<CheckReport> {
     let store: Arc<dyn SegmentStore> = MemoryStore::new();
     let mut scorer = Scorer::new(ruleset, &store);
     let mut batches = Vec::new();
+    let mut known = Known::default();
     config
         .input
-        .each(config.batch_rows, &mut |batch| {
-            batches.push(scorer.features(&batch).context("computing features")?);
+        .each(config.batch_rows, &mut |batch, labels| {
+            known.extend(&batch, labels)?;
+            batches.push(scorer.features(&batch, labels).context("computing features")?);
             Ok(())
         })
         .await?;
@@ -82,7 +84,7 @@ pub async fn run(config: &CheckConfig) -> anyhow::Result<CheckReport> {
     drop(batches);
     let width = transactions::schema().fields().len();
     let relation = found.project(&(0..width).collect::<Vec<_>>())?;
-    let (expected, _) = batch_sql::features(relation, &config.ruleset.features).await?;
+    let (expected, _) = batch_sql::features(&relation, &known.labels, &config.ruleset.features).await?;
     compare(&names, &expected, &found)
 }
 

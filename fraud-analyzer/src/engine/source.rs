@@ -1,18 +1,20 @@
 //! Batches of transactions, from a file or made up.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    ArrayRef, AsArray as _, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray, new_null_array,
 };
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, TimestampMicrosecondType};
 use futures::StreamExt as _;
-use scoring::transactions;
+use scoring::transactions::EVENT_TIME;
+use scoring::{Label, transactions};
 
-use crate::replay::{Input, Mapping, check};
+use crate::replay::{Input, LabelQueue, Mapping, check};
 
 /// Where transactions come from.
 #[derive(Debug, Clone)]
@@ -28,7 +30,8 @@ pub enum EngineInput {
     Synthetic(Synthetic),
 }
 
-/// How many events of how many cards over how many days. The same figures make the same events.
+/// How many events of how many cards over how many days. The same figures make the same events. One in
+/// two hundred turns out to be fraud, which becomes known a week later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Synthetic {
     /// Events in all.
@@ -40,11 +43,12 @@ pub struct Synthetic {
 }
 
 impl EngineInput {
-    /// Hands all batches to `take`, in order. Returns how many rows could not be transactions.
+    /// Hands all batches to `take`, in order and in window time, each with what becomes known between its
+    /// rows. Returns how many rows could not be transactions.
     pub(super) async fn each(
         &self,
         batch_rows: usize,
-        take: &mut (dyn FnMut(RecordBatch) -> anyhow::Result<()> + Send),
+        take: &mut (dyn FnMut(RecordBatch, &[Label]) -> anyhow::Result<()> + Send),
     ) -> anyhow::Result<u64> {
         match self {
             Self::File { path, mapping } => {
@@ -52,17 +56,20 @@ impl EngineInput {
                 let input = Input::open(path, &mapping, batch_rows).await?;
                 let mut stream = input.stream(0).await?;
                 let mut rejected = 0;
+                let mut labels = LabelQueue::default();
                 while let Some(batch) = stream.next().await {
                     let checked = check(&batch.context("reading the input")?)?;
                     rejected += checked.rejected;
-                    take(checked.batch)?;
+                    let (batch, labels) = labels.pass(&checked)?;
+                    take(batch, &labels)?;
                 }
                 Ok(rejected)
             }
             Self::Synthetic(synthetic) => {
                 let mut maker = Maker::new(*synthetic);
                 while let Some(batch) = maker.next(batch_rows)? {
-                    take(batch)?;
+                    let labels = maker.labels(&batch);
+                    take(batch, &labels)?;
                 }
                 Ok(0)
             }
@@ -74,6 +81,8 @@ struct Maker {
     spec: Synthetic,
     made: u64,
     random: u64,
+    /// Frauds that are not known yet, by window time.
+    frauds: VecDeque<i64>,
 }
 
 /// What of a card, or of a place, does not change.
@@ -87,12 +96,33 @@ fn mixed(n: u64, salt: u64) -> u64 {
 
 impl Maker {
     const fn new(spec: Synthetic) -> Self {
-        Self { spec, made: 0, random: 1 }
+        Self { spec, made: 0, random: 1, frauds: VecDeque::new() }
     }
 
     fn below(&mut self, n: u64) -> u64 {
         self.random += 1;
         mixed(self.random, 7) % n.max(1)
+    }
+
+    /// What becomes known between the rows of a batch.
+    fn labels(&mut self, batch: &RecordBatch) -> Vec<Label> {
+        const KNOWN_AFTER_US: i64 = 7 * 86_400_000_000;
+        const FRAUD_ONE_IN: u64 = 200;
+        let column = batch.column_by_name(EVENT_TIME);
+        let times_us = column.map_or(&[][..], |c| c.as_primitive::<TimestampMicrosecondType>().values());
+        let mut labels = Vec::new();
+        for (row, &time_us) in times_us.iter().enumerate() {
+            while let Some(&window_time_us) =
+                self.frauds.front().filter(|&&us| us + KNOWN_AFTER_US <= time_us)
+            {
+                labels.push(Label { before_row: row, window_time_us, fraud: true });
+                self.frauds.pop_front();
+            }
+            if mixed(time_us.cast_unsigned(), 10).is_multiple_of(FRAUD_ONE_IN) {
+                self.frauds.push_back(time_us);
+            }
+        }
+        labels
     }
 
     #[allow(clippy::cast_precision_loss)] // places on earth

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray};
+use datafusion::arrow::array::{
+    Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use datafusion::execution::SendableRecordBatchStream;
@@ -12,7 +14,7 @@ use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionConfig, Ses
 use events::{AmountMinor, MerchantId, TransactionId};
 use scoring::transactions::{self, EVENT_TIME, TRANSACTION_ID};
 
-use super::mapping::Mapping;
+use super::mapping::{LABEL_COLUMNS, Mapping};
 
 const TABLE: &str = "input";
 /// One row far in the future would empty every window, and hold the clock until then.
@@ -36,6 +38,17 @@ pub(crate) struct Checked {
     pub(crate) rejected: u64,
     /// Why the first of them could not, for the report.
     pub(crate) first_reason: Option<String>,
+    /// What those rows turned out to be, and when that became known.
+    fraud: BooleanArray,
+    known_at: TimestampMicrosecondArray,
+}
+
+impl Checked {
+    /// What a row turned out to be, and when that became known, in microseconds.
+    pub(crate) fn verdict(&self, row: usize) -> Option<(bool, i64)> {
+        let known = self.fraud.is_valid(row) && self.known_at.is_valid(row);
+        known.then(|| (self.fraud.value(row), self.known_at.value(row)))
+    }
 }
 
 impl Input {
@@ -108,7 +121,9 @@ pub(crate) fn check(batch: &RecordBatch) -> anyhow::Result<Checked> {
     let rejected = keep.iter().filter(|&&k| !k).count() as u64;
     let kept = filter_record_batch(batch, &BooleanArray::from(keep)).context("rejecting rows")?;
     let (batch, original_ids) = with_wire_ids(&kept)?;
-    Ok(Checked { batch, original_ids, rejected, first_reason })
+    let fraud = column(&kept, LABEL_COLUMNS[0])?.as_boolean().clone();
+    let known_at = column(&kept, LABEL_COLUMNS[1])?.as_primitive::<TimestampMicrosecondType>().clone();
+    Ok(Checked { batch, original_ids, rejected, first_reason, fraud, known_at })
 }
 
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> anyhow::Result<&'a ArrayRef> {
@@ -124,12 +139,12 @@ fn with_wire_ids(batch: &RecordBatch) -> anyhow::Result<(RecordBatch, ArrayRef)>
         Some(wire.to_string())
     });
     let wire: ArrayRef = Arc::new(wire.collect::<StringArray>());
-    let schema = batch.schema();
-    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+    let relation = transactions::schema();
+    let columns = relation.fields().iter().zip(batch.columns()).map(|(field, column)| {
         if field.name() == TRANSACTION_ID { Arc::clone(&wire) } else { Arc::clone(column) }
     });
     // The relation's own schema: the file's may differ in what it says may be NULL.
-    let batch = RecordBatch::try_new(transactions::schema(), columns.collect())
+    let batch = RecordBatch::try_new(Arc::clone(&relation), columns.collect())
         .context("the mapping's columns do not have the relation's types")?;
     Ok((batch, original_ids))
 }

@@ -17,7 +17,23 @@ pub struct Mapping {
     pub version: u32,
     /// Column of the relation → SQL expression over the file.
     pub columns: BTreeMap<String, String>,
+    /// What transactions turned out to be, where the file says so.
+    #[serde(default)]
+    pub labels: Option<LabelMapping>,
 }
+
+/// SQL expressions over the file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelMapping {
+    /// True for fraud, false for legit, NULL where it never becomes known.
+    pub fraud: String,
+    /// When that becomes known. Windows see it from then on, never before.
+    pub known_at: String,
+}
+
+/// The columns of labels, after those of the relation.
+pub(crate) const LABEL_COLUMNS: [&str; 2] = ["label.fraud", "label.known_at"];
 
 /// Why a mapping cannot be used; everything at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +81,15 @@ impl Mapping {
                 .map_or_else(|| default(field.name(), field.data_type(), field.is_nullable()), Clone::clone);
             format!("arrow_cast({expression}, '{}') AS \"{}\"", type_name(field.data_type()), field.name())
         });
-        format!("SELECT {} FROM {table}", columns.collect::<Vec<_>>().join(", "))
+        let label = |of: fn(&LabelMapping) -> &str| self.labels.as_ref().map_or("NULL", of);
+        let labels = [
+            (label(|labels| &labels.fraud), "Boolean", LABEL_COLUMNS[0]),
+            (label(|labels| &labels.known_at), "Timestamp(Microsecond, None)", LABEL_COLUMNS[1]),
+        ];
+        let labels = labels.map(|(expression, data_type, name)| {
+            format!("arrow_cast({expression}, '{data_type}') AS \"{name}\"")
+        });
+        format!("SELECT {} FROM {table}", columns.chain(labels).collect::<Vec<_>>().join(", "))
     }
 }
 

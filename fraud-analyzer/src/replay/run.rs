@@ -145,7 +145,8 @@ impl Replay {
 
     fn take(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
         let checked = check(batch)?;
-        let scored = self.scorer.score(&checked.batch).context("scoring")?;
+        let (in_window_time, labels) = self.done.labels.pass(&checked)?;
+        let scored = self.scorer.score_labelled(&in_window_time, &labels, &mut ()).context("scoring")?;
         for scored in &scored {
             self.hash.add(&scored.decision);
         }

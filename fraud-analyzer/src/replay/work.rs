@@ -10,10 +10,11 @@ use scoring::{Cut, SegmentStore};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::labels::LabelQueue;
 use crate::durable;
 use crate::segments::SegmentDir;
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const CHECKPOINT: &str = "checkpoint.json";
 
 /// The directory `<output>.work`, removed when the run is done.
@@ -37,6 +38,8 @@ pub(super) struct WorkCheckpoint {
     pub(super) decision_hash: String,
     /// Finished parts, numbered from 0.
     pub(super) parts: u32,
+    /// Labels of rows dealt with that are not known yet.
+    pub(super) labels: LabelQueue,
     state_sha256: String,
 }
 
@@ -115,6 +118,7 @@ impl WorkCheckpoint {
             rejected: 0,
             decision_hash: hex::encode([0; 32]),
             parts: 0,
+            labels: LabelQueue::default(),
             state_sha256: String::new(),
         }
     }

@@ -130,8 +130,13 @@ async fn a_wrong_entry_is_refused_with_its_fields_and_repeats_nothing() {
 #[tokio::test]
 async fn each_of_many_is_taken_or_refused_on_its_own_and_those_taken_are_written_together() {
     let gate = Gate::open().await;
-    let body = format!(
-        "{{\"value\":\"10.0.0.0/8\"}}\n\n{{\"value\":\"nowhere\"}}\r\n{{\"value\":\"::1\",\"note\":\"loop\"}}\n[]"
+    let body = concat!(
+        r#"{"value":"10.0.0.0/8"}"#,
+        "\n\n",
+        r#"{"value":"nowhere"}"#,
+        "\r\n",
+        r#"{"value":"::1","note":"loop"}"#,
+        "\n[]",
     );
     let path = "/v1/lists/block_ip/entries";
     let answer = gate.send(raw(path, body, &[("content-type", "application/x-ndjson")])).await;

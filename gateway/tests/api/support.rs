@@ -430,6 +430,7 @@ fn decided(source_partition: u32, seq: u64, record: LoggedRecord) -> NewRecord {
         source_partition,
         source_offset: record.offset,
         decided_at_us: transaction.accepted_at_us + 12_345,
+        taken: None,
         decision: decision(&transaction),
         transaction,
     };

@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::prelude::SessionContext;
 
+use super::labelled::{self, asks};
 use super::locate;
 use super::plan::{options, unaliased};
 use crate::error::LoadError;
@@ -24,7 +25,11 @@ use crate::transactions::EVENT_TIME;
 /// files as columns, whose answer a feature file's features are: `event_time`, and then every feature.
 ///
 /// It is the file's own SQL, but where `EXPIRE KEYS AFTER` is said: a key that was silent for longer
-/// begins anew, so what looks at a key's history is partitioned by its silences too.
+/// begins anew, so what looks at a key's history is partitioned by its silences too; and where a filter
+/// asks what a transaction turned out to be: then it is what the relation [`LABELS`](super::LABELS), to be registered in
+/// `context` as well, says was known before each row.
+///
+/// The relation `transactions` needs a column `fraud` for that, of which the values do not matter.
 ///
 /// # Errors
 /// [`LoadError`] when the file's SQL does not fit the relation.
@@ -39,16 +44,24 @@ pub fn definition(
     let state = context.state();
     let plan = futures::executor::block_on(state.create_logical_plan(&file.text)).map_err(failed)?;
     let plan = with_time(plan).map_err(failed)?;
-    match expiry_us {
-        None => Ok(plan),
-        Some(us) => plan
-            .transform_up(|node| match node {
+    let plan = match expiry_us {
+        None => plan,
+        Some(us) => {
+            plan.transform_up(|node| match node {
                 LogicalPlan::Window(window) => expiring(&state, window, us),
                 other => Ok(Transformed::no(other)),
             })
-            .map(|t| t.data)
-            .map_err(failed),
-    }
+            .map_err(failed)?
+            .data
+        }
+    };
+    let labelled = plan.transform_up(|node| match node {
+        LogicalPlan::Window(window) if window.window_expr.iter().any(asks) => {
+            labelled::explicit(context, window).map(Transformed::yes)
+        }
+        other => Ok(Transformed::no(other)),
+    });
+    labelled.map(|t| t.data).map_err(failed)
 }
 
 /// Puts the window time before the columns of the outermost SELECT.
@@ -59,7 +72,7 @@ fn with_time(plan: LogicalPlan) -> Result<LogicalPlan> {
     LogicalPlanBuilder::from(Arc::unwrap_or_clone(projection.input)).project(columns)?.build()
 }
 
-fn time_of(schema: &datafusion::common::DFSchema) -> Result<Expr> {
+pub(super) fn time_of(schema: &datafusion::common::DFSchema) -> Result<Expr> {
     let (qualifier, field) = schema
         .iter()
         .find(|(_, field)| field.name() == EVENT_TIME)

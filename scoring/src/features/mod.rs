@@ -3,12 +3,16 @@
 //! - [`plan`]: all feature files into one [`plan::FeaturePlan`].
 //! - [`select`]: one file's SELECTs into the plan's slots.
 //! - [`window`]: one window expression into accumulators, or the reason why not.
+//! - [`label`]: the column that becomes known only later.
 //! - [`definition`](fn@definition): the batch query a file stands for.
+//! - [`labelled`]: the same of windows that ask for the label.
 //! - [`explain`]: what is kept for each window.
 //! - [`locate`]: where in the text an error is.
 
 mod definition;
 mod explain;
+mod label;
+mod labelled;
 mod locate;
 pub(crate) mod plan;
 mod select;
@@ -16,4 +20,5 @@ mod window;
 
 pub use definition::definition;
 pub use explain::KeptState;
+pub use labelled::{KnownLabel, LABELS, labels};
 pub(crate) use plan::FeaturePlan;

@@ -19,6 +19,7 @@ use datafusion::physical_expr::utils::collect_columns;
 use datafusion::prelude::SessionContext;
 use sha2::{Digest as _, Sha256};
 
+use super::label::only_in_filter;
 use super::locate::{self, Places};
 use super::select::{Refusal, Relation, Select, one_select};
 use super::window::{Builder, Options, micros};
@@ -26,10 +27,10 @@ use crate::error::{LoadError, ScoreError};
 use crate::lists::calls::FUNCTION;
 use crate::probe::{Probe, Stage};
 use crate::source::SourceFile;
-use crate::transactions::{self, EVENT_TIME, RELATION};
-use crate::windows::WindowState;
+use crate::transactions::{self, EVENT_TIME, FRAUD, RELATION};
 use crate::windows::inputs::evaluate;
 use crate::windows::spec::{Input, WindowPlan};
+use crate::windows::{Label, WindowState};
 
 /// What the feature files ask for: the windows to keep, and the columns to compute from them.
 #[derive(Debug, Clone)]
@@ -86,6 +87,8 @@ pub(super) struct Slot {
 #[derive(Debug, Clone)]
 pub(super) enum Source {
     Relation,
+    /// What the transaction turned out to be: not known when its row is computed.
+    Label,
     /// An output of the windows of the layer.
     Window(usize),
     /// An expression over other slots.
@@ -111,7 +114,7 @@ impl FeaturePlan {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let schema = planner.relation_schema();
+        let schema = planner.features_schema();
         planner.finish(context, schema).map_err(|e| vec![LoadError::new(RELATION, None, e.strip_backtrace())])
     }
 
@@ -120,6 +123,7 @@ impl FeaturePlan {
         &self,
         batch: &RecordBatch,
         times_us: &[i64],
+        labels: &[Label],
         states: &mut [WindowState],
         probe: &mut dyn Probe,
     ) -> Result<RecordBatch, ScoreError> {
@@ -133,7 +137,7 @@ impl FeaturePlan {
                 .map_err(failed)?;
             match &step.compute {
                 Compute::Windows { state, into } => {
-                    let columns = states[*state].process(&input, times_us, probe)?;
+                    let columns = states[*state].process(&input, times_us, labels, probe)?;
                     for (&slot, column) in into.iter().zip(columns) {
                         slots[slot] = Some(column);
                     }
@@ -198,19 +202,23 @@ impl Planner {
             depth: 0,
             source: Source::Relation,
         };
-        let slots = transactions::schema().fields().iter().map(slot).collect();
+        let mut slots: Vec<Slot> = transactions::schema().fields().iter().map(slot).collect();
+        slots.push(Slot { source: Source::Label, ..slot(&label_field()) });
         Self { slots, layers: Vec::new(), features: Vec::new() }
     }
 
-    /// The relation as the next file sees it: with the features of the files before.
-    fn relation_schema(&self) -> SchemaRef {
+    /// The relation with the features so far, as rules see it.
+    fn features_schema(&self) -> SchemaRef {
         let feature = |f: &Feature| Arc::new(Field::new(&f.name, self.slots[f.slot].data_type.clone(), true));
-        let fields = transactions::schema()
-            .fields()
-            .iter()
-            .cloned()
-            .chain(self.features.iter().map(feature))
-            .collect::<Vec<_>>();
+        let relation = transactions::schema();
+        let fields = relation.fields().iter().cloned().chain(self.features.iter().map(feature));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    /// The relation as the next file sees it: with the features of the files before, and the label.
+    fn relation_schema(&self) -> SchemaRef {
+        let fields =
+            self.features_schema().fields().iter().cloned().chain([label_field()]).collect::<Vec<_>>();
         Arc::new(Schema::new(fields))
     }
 
@@ -243,7 +251,10 @@ impl Planner {
     }
 
     fn add_feature(&mut self, name: String, file: &SourceFile, slot: usize) -> Result<(), String> {
-        if transactions::schema().column_with_name(&name).is_some() {
+        if matches!(self.slots[slot].source, Source::Label) {
+            return Err(only_in_filter());
+        }
+        if name == FRAUD || transactions::schema().column_with_name(&name).is_some() {
             return Err(format!("the name `{name}` is already taken by the relation {RELATION}"));
         }
         if let Some(other) = self.features.iter().find(|f| f.name == name) {
@@ -282,7 +293,7 @@ impl Planner {
         let mut meanings: Vec<String> = Vec::new();
         for slot in &self.slots {
             let text = match &slot.source {
-                Source::Relation => slot.name.clone(),
+                Source::Relation | Source::Label => slot.name.clone(),
                 Source::Expression(expr) => meaning(expr, &meanings),
                 Source::Window(output) => {
                     let Builder { plan, inputs } = &self.layers[slot.layer - 1];
@@ -374,8 +385,17 @@ impl Planner {
         let feature = self.features.iter().find(|f| f.name == name).map(|f| f.slot);
         feature
             .or_else(|| transactions::schema().index_of(name).ok())
-            .expect("the table has just these columns")
+            .unwrap_or_else(|| transactions::schema().fields().len())
     }
+}
+
+fn label_field() -> Arc<Field> {
+    Arc::new(Field::new(FRAUD, DataType::Boolean, true))
+}
+
+/// The label, as an expression over slots has it: its slot comes after those of the relation.
+pub(super) fn label_slot() -> Column {
+    Column::new_unqualified(slot_name(transactions::schema().fields().len()))
 }
 
 /// Whether a column has been named, rather than called after its expression.

@@ -8,6 +8,7 @@ use datafusion::common::{Column, TableReference};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
 
+use super::label::{mentions_label, only_in_filter};
 use super::locate::Places;
 use super::plan::{Planner, Slot, Source, pure, slot_name, slot_of, unaliased};
 use super::window::{Builder, Options};
@@ -97,6 +98,10 @@ impl Select<'_> {
         let Expr::WindowFunction(function) = unaliased(&over_slots) else {
             return Err(format!("`{expr}` is not a window function"));
         };
+        let params = &function.params;
+        if params.args.iter().chain(&params.partition_by).any(mentions_label) {
+            return Err(only_in_filter());
+        }
         let (below, _) = self.planner.level(&over_slots);
         while self.planner.layers.len() <= below {
             self.planner.layers.push(Builder::default());
@@ -126,6 +131,9 @@ impl Select<'_> {
         let expr = unaliased(&over_slots);
         if let Expr::Column(column) = expr {
             return slot_of(column).ok_or_else(|| format!("no column {column}"));
+        }
+        if mentions_label(expr) {
+            return Err(only_in_filter());
         }
         let (layer, depth) = self.planner.level(expr);
         let slot = Slot {

@@ -5,13 +5,14 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{Expr, ExprSchemable as _, WindowFrameBound, WindowFrameUnits};
 
+use super::label::{mentions_label, with_label};
 use super::plan::{event_time, unaliased};
-use crate::transactions::EVENT_TIME;
+use crate::transactions::{EVENT_TIME, FRAUD};
 use crate::windows::accumulate::MAX_RING_ROWS;
 use crate::windows::inputs::can_be_key;
 use crate::windows::spec::{
-    AccumulatorSpec, Argument, ConditionSpec, DictionarySpec, Fold, Frame, How, Keep, MAX_CONDITIONS,
-    Magnitude, OutputSpec, Read, ValueSpec, ValueType, WindowPlan,
+    AccumulatorSpec, Argument, ConditionSpec, DictionarySpec, Fold, Frame, How, Keep, LabelledCondition,
+    MAX_CONDITIONS, Magnitude, OutputSpec, Read, ValueSpec, ValueType, WindowPlan,
 };
 use crate::windows::values::float_to_ordered;
 
@@ -73,7 +74,7 @@ impl Builder {
         let reach = if function == Function::Lag { history(options)? } else { reach(params, options)? };
         let keep_us = reach.frame().keep_us();
         let key = self.dictionary(&params.partition_by, schema, keep_us)?;
-        let filter = params.filter.as_ref().map(|f| self.input(f));
+        let filter = params.filter.as_ref().map(|f| self.filter(f, function, reach)).transpose()?;
         let window = Window { key, reach, filter };
         let (read, value_type) = self.read(function, params, schema, window)?;
         Ok(index_of(&mut self.plan.outputs, OutputSpec { read, value_type, data_type: data_type.clone() }))
@@ -268,6 +269,21 @@ impl Builder {
         Ok(Read { of, how: How::Rows { newest, oldest, fold } })
     }
 
+    /// A filter as inputs: three where it depends on the label, one for each that an event can have.
+    fn filter(&mut self, filter: &Expr, function: Function, reach: Reach) -> Result<Filter, String> {
+        if !mentions_label(filter) {
+            return Ok(Filter { unknown: self.input(filter), labelled: None });
+        }
+        let kept = matches!(function, Function::Count | Function::Sum | Function::Average);
+        if !kept || !matches!(reach, Reach::Frame(Frame::Range { .. })) {
+            return Err(format!(
+                "{FRAUD} may be used in FILTER (WHERE …) of count, sum and avg over a frame in time only"
+            ));
+        }
+        let mut when = |label: Option<bool>| with_label(filter, label).map(|filter| self.input(&filter));
+        Ok(Filter { unknown: when(None)?, labelled: Some((when(Some(true))?, when(Some(false))?)) })
+    }
+
     fn accumulator(&mut self, window: Window, condition: Option<usize>, keep: Keep) -> usize {
         let spec = AccumulatorSpec { key: window.key, frame: window.reach.frame(), condition, keep };
         index_of(&mut self.plan.accumulators, spec)
@@ -291,17 +307,54 @@ impl Builder {
 
     fn condition(
         &mut self,
-        filter: Option<usize>,
+        filter: Option<Filter>,
         argument: Option<(usize, Magnitude)>,
     ) -> Result<Option<usize>, String> {
         if filter.is_none() && argument.is_none() {
             return Ok(None);
         }
-        let index = index_of(&mut self.plan.conditions, ConditionSpec { filter, argument });
-        if index >= MAX_CONDITIONS {
-            return Err(format!("more than {MAX_CONDITIONS} different filters and nullable arguments"));
+        let spec = |filter| ConditionSpec { filter, argument };
+        let index = match filter.and_then(|filter| Some((filter.unknown, filter.labelled?))) {
+            None => self.condition_bit(spec(filter.map(|filter| filter.unknown))),
+            Some((unknown, (fraud, legit))) => {
+                let (fraud, legit) =
+                    (self.condition_bit(spec(Some(fraud))), self.condition_bit(spec(Some(legit))));
+                self.labelled_bit(spec(Some(unknown)), fraud, legit)
+            }
+        };
+        if self.plan.conditions.len() > MAX_CONDITIONS {
+            return Err(format!(
+                "more than {MAX_CONDITIONS} different filters and nullable arguments (a filter on {FRAUD} \
+                 counts as three)"
+            ));
         }
         Ok(Some(index))
+    }
+
+    /// The bit of a condition that no label changes.
+    fn condition_bit(&mut self, spec: ConditionSpec) -> usize {
+        let plan = &mut self.plan;
+        let changes = |bit: usize| plan.labelled.iter().any(|labelled| labelled.unknown == bit);
+        let known = (0..plan.conditions.len()).find(|&bit| plan.conditions[bit] == spec && !changes(bit));
+        known.unwrap_or_else(|| {
+            plan.conditions.push(spec);
+            plan.conditions.len() - 1
+        })
+    }
+
+    /// The bit of a condition that becomes another one's with the label.
+    fn labelled_bit(&mut self, spec: ConditionSpec, fraud: usize, legit: usize) -> usize {
+        let plan = &mut self.plan;
+        let same = |l: &&LabelledCondition| {
+            plan.conditions[l.unknown] == spec && (l.fraud, l.legit) == (fraud, legit)
+        };
+        if let Some(known) = plan.labelled.iter().find(same) {
+            return known.unknown;
+        }
+        plan.conditions.push(spec);
+        let unknown = plan.conditions.len() - 1;
+        plan.labelled.push(LabelledCondition { unknown, fraud, legit });
+        unknown
     }
 
     fn value(&mut self, argument: &Expr, value_type: ValueType) -> usize {
@@ -357,7 +410,16 @@ enum Function {
 struct Window {
     key: usize,
     reach: Reach,
-    filter: Option<usize>,
+    filter: Option<Filter>,
+}
+
+/// A filter, as inputs.
+#[derive(Debug, Clone, Copy)]
+struct Filter {
+    /// The filter where no label is known, or where none matters.
+    unknown: usize,
+    /// The filter of what is labelled fraud, and of what is labelled legit.
+    labelled: Option<(usize, usize)>,
 }
 
 /// How far back a window sees.

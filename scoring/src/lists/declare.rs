@@ -64,10 +64,11 @@ enum Scalar {
 }
 
 impl Scalar {
-    fn text(self) -> String {
+    /// Its text; of a number only where nothing but its digits counts: YAML reads 007 as 7.
+    fn text(self, kind: ListKind) -> Option<String> {
         match self {
-            Self::Number(number) => number.to_string(),
-            Self::Text(text) => text,
+            Self::Number(number) => (kind == ListKind::Bin).then(|| number.to_string()),
+            Self::Text(text) => Some(text),
         }
     }
 }
@@ -109,10 +110,14 @@ fn declared(spec: ListSpec, refuse: &mut dyn FnMut(String)) -> Option<DeclaredLi
     let mut kept = Vec::with_capacity(entries.len());
     for (index, entry) in entries.into_iter().enumerate() {
         let (value, expires_at) = match entry {
-            EntrySpec::Value(value) => (value.text(), None),
-            EntrySpec::WithExpiry(entry) => (entry.value.text(), Some(entry.expires_at)),
+            EntrySpec::Value(value) => (value.text(kind), None),
+            EntrySpec::WithExpiry(entry) => (entry.value.text(kind), Some(entry.expires_at)),
         };
         let at = format!("lists.{id}.entries[{index}]");
+        let Some(value) = value else {
+            refuse(format!("{at}: is a number and must be text: put it in quotes"));
+            continue;
+        };
         let expires_at_us = expires_at.and_then(|text| match text.parse::<jiff::Timestamp>() {
             Ok(time) => Some(time.as_microsecond()),
             Err(_) => {

@@ -9,6 +9,7 @@
 //! - [`state`]: all of it, moved on from batch to batch.
 //! - [`drive`]: the loop that takes each of them through a batch.
 //! - [`course`]: the events of a step and its rows, in order.
+//! - [`labels`]: what events turn out to be, when that becomes known.
 //! - [`restore`]: the state again, from a checkpoint.
 //! - [`read`]: what accumulators hold → the windows' columns.
 //!
@@ -23,6 +24,7 @@ mod course;
 mod dictionary;
 mod drive;
 pub(crate) mod inputs;
+mod labels;
 pub(crate) mod layout;
 mod read;
 mod reservoir;
@@ -32,4 +34,5 @@ pub(crate) mod state;
 pub(crate) mod values;
 mod wide;
 
+pub use labels::Label;
 pub(crate) use state::WindowState;

@@ -43,6 +43,24 @@ pub(super) struct KeyRecord {
 /// A record and the value it is of.
 pub(super) type KeyOf = (KeyRecord, Box<[u8]>);
 
+/// What an event turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LabelRecord {
+    /// The event.
+    pub(super) seq: u64,
+    /// Fraud, or legit.
+    pub(super) fraud: bool,
+}
+
+/// What a segment says beside its events.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    /// Keys that live in it.
+    pub(super) keys: Vec<KeyOf>,
+    /// Labels that came while it was the newest one, in order; of events in it or before it.
+    pub(super) labels: Vec<LabelRecord>,
+}
+
 /// An append-only queue of events with random access by sequence number.
 #[derive(Debug)]
 pub(super) struct Reservoir {
@@ -57,8 +75,17 @@ pub(super) struct Reservoir {
     open_segment: u64,
     /// Segments that tails are reading.
     read: BTreeMap<u64, Segment>,
-    /// The length and the checksum of each sealed segment from `first_segment` on.
-    sealed: VecDeque<(u64, u64)>,
+    /// Each sealed segment from `first_segment` on.
+    sealed: VecDeque<Sealed>,
+}
+
+/// What is known of a sealed segment without reading it.
+#[derive(Debug, Clone, Copy)]
+struct Sealed {
+    bytes: u64,
+    checksum: u64,
+    /// The time of its first event.
+    first_us: i64,
 }
 
 /// A sealed segment, its columns unpacked when they are first asked for.
@@ -70,7 +97,7 @@ pub(super) struct Segment {
     /// Where each column is packed.
     packed: Vec<Range<usize>>,
     unpacked: Vec<Option<Vec<i64>>>,
-    keys: Range<usize>,
+    records: Range<usize>,
 }
 
 impl Reservoir {
@@ -110,7 +137,7 @@ impl Reservoir {
 
     /// The checksums of the sealed segments that are still needed.
     pub(super) fn checksums(&self) -> Vec<u64> {
-        self.sealed.iter().map(|&(_, checksum)| checksum).collect()
+        self.sealed.iter().map(|sealed| sealed.checksum).collect()
     }
 
     /// The full name of a segment.
@@ -120,7 +147,7 @@ impl Reservoir {
 
     /// Bytes that the sealed segments take.
     pub(super) fn sealed_bytes(&self) -> u64 {
-        self.sealed.iter().map(|(bytes, _)| bytes).sum()
+        self.sealed.iter().map(|sealed| sealed.bytes).sum()
     }
 
     /// Events that fit before the newest segment is full.
@@ -145,7 +172,8 @@ impl Reservoir {
         let mut out = Writer::default();
         self.pack(number, &mut out, records);
         let bytes: Arc<[u8]> = out.finish().into();
-        self.sealed.push_back((bytes.len() as u64, checksum(&bytes)));
+        let first_us = self.open[TIME][0];
+        self.sealed.push_back(Sealed { bytes: bytes.len() as u64, checksum: checksum(&bytes), first_us });
         self.store.put(self.id(number), bytes);
         self.open.iter_mut().for_each(Vec::clear);
         self.open_segment += 1;
@@ -232,6 +260,18 @@ impl Reservoir {
         Ok(())
     }
 
+    /// The event of a time, if there is one that can still be read.
+    pub(super) fn find(&mut self, time_us: i64) -> Result<Option<u64>, ScoreError> {
+        let in_open = self.open[TIME].first().is_some_and(|&first_us| first_us <= time_us);
+        let before = self.sealed.partition_point(|sealed| sealed.first_us <= time_us) as u64;
+        let number = if in_open { self.open_segment } else { self.first_segment + before.saturating_sub(1) };
+        if !in_open && before == 0 {
+            return Ok(None);
+        }
+        let (first, times_us) = self.values(TIME, number * SEGMENT_EVENTS)?;
+        Ok(times_us.binary_search(&time_us).ok().map(|at| first + at as u64))
+    }
+
     /// The part of a column that is in the segment of `seq`, and the segment's first sequence number.
     fn values(&mut self, column: usize, seq: u64) -> Result<(u64, &[i64]), ScoreError> {
         let number = seq / SEGMENT_EVENTS;
@@ -275,7 +315,7 @@ impl Reservoir {
     }
 
     /// Takes up what a checkpoint says: the sealed segments from the store, the newest from `open`. Also
-    /// returns what each sealed segment says of keys.
+    /// returns what each sealed segment says beside its events.
     pub(super) fn restore(
         reservoir: u32,
         columns: usize,
@@ -283,7 +323,7 @@ impl Reservoir {
         sealed: Range<u64>,
         checksums: &[u64],
         open: &mut Segment,
-    ) -> Result<(Self, Vec<(u64, KeyOf)>), SnapshotError> {
+    ) -> Result<(Self, Vec<Records>), SnapshotError> {
         let mut restored = Self::new(reservoir, columns, store);
         restored.first_segment = sealed.start;
         restored.open_segment = sealed.end;
@@ -294,18 +334,20 @@ impl Reservoir {
         if open.events >= SEGMENT {
             return Err(SnapshotError::Damaged("the newest segment is too long"));
         }
-        let mut keys = Vec::new();
+        let mut records = Vec::new();
         for (number, &expected) in sealed.zip(checksums) {
             let id = restored.id(number);
-            let segment = fetch(&*restored.store, id, columns)
+            let mut segment = fetch(&*restored.store, id, columns)
                 .map_err(|error| SnapshotError::Segment { id, reason: error.to_string() })?;
             if checksum(&segment.bytes) != expected {
                 return Err(SnapshotError::Segment { id, reason: "it is of another run".to_owned() });
             }
-            restored.sealed.push_back((segment.bytes.len() as u64, expected));
-            keys.extend(segment.keys()?.into_iter().map(|of| (number, of)));
+            let first_us = segment.column(TIME)?.first().copied().unwrap_or(i64::MAX);
+            let bytes = segment.bytes.len() as u64;
+            restored.sealed.push_back(Sealed { bytes, checksum: expected, first_us });
+            records.push(segment.records()?);
         }
-        Ok((restored, keys))
+        Ok((restored, records))
     }
 }
 
@@ -345,14 +387,14 @@ impl Segment {
             let end = input.position();
             packed.push(end - length..end);
         }
-        let keys = input.position()..input.end();
+        let records = input.position()..input.end();
         Ok(Self {
             bytes,
             first_seq: number * SEGMENT_EVENTS,
             events,
             packed,
             unpacked: vec![None; columns],
-            keys,
+            records,
         })
     }
 
@@ -378,12 +420,13 @@ impl Segment {
         Ok(self.unpacked[index].as_deref().unwrap_or_default())
     }
 
-    /// What the segment says of keys: records and values, in the order they were written.
-    pub(super) fn keys(&self) -> Result<Vec<KeyOf>, SnapshotError> {
-        const TOO_LARGE: SnapshotError = SnapshotError::Damaged("the record of a key does not fit");
-        let mut input = Reader::part(&self.bytes[self.keys.clone()]);
+    /// What the segment says beside its events, in the order it was written.
+    pub(super) fn records(&self) -> Result<Records, SnapshotError> {
+        const TOO_LARGE: SnapshotError =
+            SnapshotError::Damaged("the record of a key or a label does not fit");
+        let mut input = Reader::part(&self.bytes[self.records.clone()]);
         let count = input.varint()?;
-        let mut keys = Vec::new();
+        let Records { mut keys, mut labels } = Records::default();
         for _ in 0..count {
             let dictionary = usize::from(input.u8()?);
             let id = u32::try_from(input.varint()?).map_err(|_| TOO_LARGE)?;
@@ -394,15 +437,23 @@ impl Segment {
             let history = (0..words).map(|_| input.varint()).collect::<Result<_, _>>()?;
             keys.push((KeyRecord { dictionary, id, since, history }, value));
         }
-        Ok(keys)
+        let count = input.varint()?;
+        for _ in 0..count {
+            let back = input.varint()?;
+            let seq = (self.first_seq + SEGMENT_EVENTS).checked_sub(back).ok_or(TOO_LARGE)?;
+            labels.push(LabelRecord { seq, fraud: input.u8()? != 0 });
+        }
+        Ok(Records { keys, labels })
     }
 }
 
-/// Writes the records of keys whose home is a segment, as [`Segment::keys`] reads them.
-pub(super) fn write_keys<'a>(
+/// Writes the records of keys whose home is a segment and of labels that came meanwhile, as
+/// [`Segment::records`] reads them.
+pub(super) fn write_records<'a>(
     out: &mut Writer,
     segment: u64,
     records: impl Iterator<Item = (&'a KeyRecord, &'a [u8])> + Clone,
+    labels: &[LabelRecord],
 ) {
     let first_seq = segment * SEGMENT_EVENTS;
     out.varint(records.clone().count() as u64);
@@ -414,6 +465,11 @@ pub(super) fn write_keys<'a>(
         out.raw(value);
         out.varint(record.history.len() as u64);
         record.history.iter().for_each(|&word| out.varint(word));
+    }
+    out.varint(labels.len() as u64);
+    for label in labels {
+        out.varint(first_seq + SEGMENT_EVENTS - label.seq);
+        out.u8(u8::from(label.fraud));
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::accumulate::{Ring, key};
 use super::dictionary::Dictionary;
 use super::drive::{Course, Feed, drive, drive_history};
+use super::labels::relabel;
 use super::layout::{Layout, Leave, Placed};
 use super::reservoir::{CONDITIONS, KEYS, KeyOf, Reservoir, Segment, TIME};
 use super::spec::WindowPlan;
@@ -33,18 +34,24 @@ impl WindowState {
             Segment::open(&mut Reader::part(&open), Arc::clone(&open), sealed.end, layout.columns)?;
         let (reservoir, mut records) =
             Reservoir::restore(reservoir, layout.columns, store, sealed.clone(), &checksums, &mut open)?;
+        let newest = open.records()?;
         let mut state = Self::over(plan, layout, reservoir);
         let bounds = state.reservoir.first_seq()..=state.reservoir.next_seq();
         if tails.len() != state.tails.len() || !tails.iter().all(|tail| bounds.contains(tail)) {
             return Err(SnapshotError::Damaged("the tails do not fit the reservoir"));
         }
         state.tails = tails;
-        let newest = open.keys()?;
-        state.records = newest.iter().map(|(record, _)| record.clone()).collect();
-        records.extend(newest.into_iter().map(|record| (sealed.end, record)));
-        state.restore_keys(&records)?;
+        state.records = newest.keys.iter().map(|(record, _)| record.clone()).collect();
+        state.new_labels.clone_from(&newest.labels);
+        records.push(newest);
+        state.restore_labels(records.iter().flat_map(|records| records.labels.iter().copied()));
+        let keys: Vec<(u64, KeyOf)> = (first..)
+            .zip(records)
+            .flat_map(|(home, of)| of.keys.into_iter().map(move |key| (home, key)))
+            .collect();
+        state.restore_keys(&keys)?;
         state.restore_ranges().map_err(unreadable)?;
-        state.restore_histories(&records).map_err(unreadable)?;
+        state.restore_histories(&keys).map_err(unreadable)?;
         Ok(state)
     }
 
@@ -99,8 +106,9 @@ impl WindowState {
             self.reservoir.gather(column, part.clone(), &mut values).map(|()| values)
         };
         let keys = column(KEYS + placed.key)?;
-        let conditions = column(CONDITIONS)?;
+        let mut conditions = column(CONDITIONS)?;
         let values = column(placed.column.unwrap_or(CONDITIONS))?;
+        relabel(&self.plan, &self.labels, part.clone(), &mut conditions);
         let seqs: Vec<i64> = (part.start.cast_signed()..part.end.cast_signed()).collect();
         let course = Course {
             signs: &vec![1; seqs.len()],

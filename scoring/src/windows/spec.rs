@@ -78,6 +78,18 @@ pub(crate) enum Magnitude {
     Squarable,
 }
 
+/// A condition that depends on what an event turned out to be: until it is labelled, `unknown` says
+/// whether the event counts; then one of the others does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LabelledCondition {
+    /// The condition that accumulators ask for.
+    pub(crate) unknown: usize,
+    /// The same of an event that is labelled fraud.
+    pub(crate) fraud: usize,
+    /// The same of an event that is labelled legit.
+    pub(crate) legit: usize,
+}
+
 /// How the 64 bits of a stored value are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ValueType {
@@ -235,6 +247,7 @@ pub(crate) struct WindowPlan {
     pub(crate) inputs: Vec<Input>,
     pub(crate) dictionaries: Vec<DictionarySpec>,
     pub(crate) conditions: Vec<ConditionSpec>,
+    pub(crate) labelled: Vec<LabelledCondition>,
     pub(crate) values: Vec<ValueSpec>,
     pub(crate) accumulators: Vec<AccumulatorSpec>,
     pub(crate) outputs: Vec<OutputSpec>,
@@ -284,8 +297,8 @@ impl WindowPlan {
         }
         let _ = write!(
             text,
-            "{:?}\n{:?}\n{:?}\n{:?}",
-            self.dictionaries, self.conditions, self.values, self.accumulators
+            "{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+            self.dictionaries, self.conditions, self.labelled, self.values, self.accumulators
         );
         text
     }

@@ -1,6 +1,6 @@
 //! The state of windows that share a reservoir, moved on from batch to batch.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,9 +14,12 @@ use super::course::{Happening, Passing};
 use super::dictionary::Dictionary;
 use super::drive::{Feed, drive, drive_history};
 use super::inputs::prepare;
+use super::labels::{Label, relabel};
 use super::layout::{Layout, Leave};
 use super::read::Column;
-use super::reservoir::{CONDITIONS, KEYS, KeyRecord, Reservoir, SEGMENT_EVENTS, TIME, write_keys};
+use super::reservoir::{
+    CONDITIONS, KEYS, KeyRecord, LabelRecord, Reservoir, SEGMENT_EVENTS, TIME, write_records,
+};
 use super::spec::{Keep, ValueType, WindowPlan};
 use crate::binary::Writer;
 use crate::error::ScoreError;
@@ -44,6 +47,10 @@ pub(crate) struct WindowState {
     pub(super) reservoir: Reservoir,
     /// Records of keys whose home is the newest segment, or one that the batch at hand will begin.
     pub(super) records: VecDeque<KeyRecord>,
+    /// What events that are still held turned out to be.
+    pub(super) labels: BTreeMap<u64, bool>,
+    /// Labels that came since the newest segment began.
+    pub(super) new_labels: Vec<LabelRecord>,
     /// Per tail: the sequence number of the next event it will meet.
     pub(super) tails: Vec<u64>,
     /// Per tail: the events it passes in a step, reused.
@@ -137,6 +144,8 @@ impl WindowState {
                 .collect(),
             reservoir,
             records: VecDeque::new(),
+            labels: BTreeMap::new(),
+            new_labels: Vec::new(),
             tails: vec![0; layout.tails.len()],
             passing: layout.tails.iter().map(|_| Passing::new(layout.columns)).collect(),
             courses: layout.courses.iter().map(|_| Happening::new(layout.columns)).collect(),
@@ -146,12 +155,13 @@ impl WindowState {
         }
     }
 
-    /// Takes in a batch whose `times_us` rise strictly, also from the batch before, and returns the
-    /// window columns of each of its rows in the plan's order.
+    /// Takes in a batch whose `times_us` rise strictly, also from the batch before, and labels that become
+    /// known between its rows; returns the window columns of each of its rows in the plan's order.
     pub(crate) fn process(
         &mut self,
         batch: &RecordBatch,
         times_us: &[i64],
+        labels: &[Label],
         probe: &mut dyn Probe,
     ) -> Result<Vec<ArrayRef>, ScoreError> {
         let rows = times_us.len();
@@ -166,21 +176,37 @@ impl WindowState {
         )?;
         self.make_room();
         let mut outputs: Vec<Column> = self.plan.outputs.iter().map(|o| Column::new(o, rows)).collect();
+        let mut labels = if self.plan.labelled.is_empty() { &[] } else { labels };
         let mut from = 0;
         while from < rows {
-            let to = rows.min(from + STEP_ROWS.min(self.reservoir.room()));
+            labels = self.label_all(labels, from)?;
+            let next_label = labels.first().map_or(rows, |label| label.before_row);
+            let to = rows.min(from + STEP_ROWS.min(self.reservoir.room())).min(next_label);
             let step: Vec<&[i64]> = columns.iter().map(|column| &column[from..to]).collect();
             let first_seq = self.reservoir.next_seq();
             self.reservoir.append(&step);
             self.step(&step, first_seq, &mut outputs, probe)?;
-            self.reservoir
-                .seal_if_full(|out| write_records(&mut self.records, &self.dictionaries, first_seq, out));
+            self.seal_if_full(first_seq);
             self.retire()?;
             from = to;
         }
+        self.label_all(labels, rows)?;
         self.reservoir.keep_unpacked(&self.tails);
         probe.ended(Stage::Tails);
         outputs.into_iter().zip(&self.plan.outputs).map(|(column, output)| column.finish(output)).collect()
+    }
+
+    /// Seals the newest segment if it is full: that of event `seq`.
+    fn seal_if_full(&mut self, seq: u64) {
+        let segment = seq / SEGMENT_EVENTS;
+        let Self { reservoir, records, dictionaries, new_labels, .. } = self;
+        reservoir.seal_if_full(|out| {
+            let (of_segment, later): (VecDeque<_>, VecDeque<_>) =
+                std::mem::take(records).into_iter().partition(|r| r.since / SEGMENT_EVENTS <= segment);
+            write_records(out, segment, live_records(&of_segment, dictionaries), new_labels);
+            *records = later;
+            new_labels.clear();
+        });
     }
 
     pub(super) fn make_room(&mut self) {
@@ -274,6 +300,9 @@ impl WindowState {
         for &column in &self.layout.tails[tail].columns {
             passing.columns[column].clear();
             self.reservoir.gather(column, range.clone(), &mut passing.columns[column])?;
+        }
+        if self.layout.tails[tail].columns.contains(&CONDITIONS) {
+            relabel(&self.plan, &self.labels, range.clone(), &mut passing.columns[CONDITIONS]);
         }
         self.tails[tail] = range.end;
         Ok(())
@@ -369,7 +398,7 @@ impl WindowState {
             let id = self.reservoir.id(number);
             let segment = self.reservoir.segment(number)?;
             let damaged = |source| ScoreError::Segment { id, source };
-            for (record, _) in segment.keys().map_err(damaged)? {
+            for (record, _) in segment.records().map_err(damaged)?.keys {
                 if self.dictionaries[record.dictionary].value_at(record.id, number).is_some() {
                     carried.insert((record.dictionary, record.id));
                 }
@@ -390,6 +419,8 @@ impl WindowState {
                 self.records.push_back(KeyRecord { dictionary, id, since, history });
             }
             self.reservoir.forget_first();
+            // A label is recorded with its event's segment or a later one: none of those is needed here.
+            self.labels = self.labels.split_off(&self.reservoir.first_seq());
         }
         Ok(())
     }
@@ -410,7 +441,8 @@ impl WindowState {
         out.u64s(&self.tails);
         let mut open = Writer::default();
         self.reservoir.write_open(&mut open, |out| {
-            write_keys(out, sealed.end, live_records(&self.records, &self.dictionaries));
+            let records = live_records(&self.records, &self.dictionaries);
+            write_records(out, sealed.end, records, &self.new_labels);
         });
         out.bytes(open.as_bytes());
     }
@@ -456,13 +488,4 @@ fn live_records<'a>(
         let home = record.since / SEGMENT_EVENTS;
         dictionaries[record.dictionary].value_at(record.id, home).map(|value| (record, value))
     })
-}
-
-/// Writes and removes the records whose home is the segment of `seq`.
-fn write_records(records: &mut VecDeque<KeyRecord>, dictionaries: &[Dictionary], seq: u64, out: &mut Writer) {
-    let home = seq / SEGMENT_EVENTS;
-    let (of_segment, later): (VecDeque<_>, VecDeque<_>) =
-        std::mem::take(records).into_iter().partition(|record| record.since / SEGMENT_EVENTS <= home);
-    write_keys(out, home, live_records(&of_segment, dictionaries));
-    *records = later;
 }

@@ -4,14 +4,15 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use datafusion::arrow::compute::{cast, concat_batches, sort_to_indices, take_record_batch};
-use datafusion::arrow::datatypes::{DataType, Float64Type};
+use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use events::{Address, Card, CardToken, Customer, Device, Location, MerchantId, Transaction, TransactionId};
 use scoring::{
-    MemoryStore, Ruleset, RulesetSource, Scorer, SegmentStore, SourceFile, definition, transactions,
+    KnownLabel, LABELS, Label, MemoryStore, Ruleset, RulesetSource, Scorer, SegmentStore, SourceFile,
+    definition, labels, transactions,
 };
 
 /// The few things about a transaction that windows look at.
@@ -99,18 +100,53 @@ pub fn ruleset(features: &[(&str, &str)]) -> Ruleset {
         .unwrap()
 }
 
+/// What becomes known before row `at` of the transaction in row `of`, which comes before it.
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict {
+    pub at: usize,
+    pub of: usize,
+    pub fraud: bool,
+}
+
+/// The window times of a list.
+fn times_us(list: &[Transaction]) -> Vec<i64> {
+    transactions::in_window_time(i64::MIN, &batch(list)).unwrap().1
+}
+
+/// Verdicts as batch SQL needs them.
+pub fn known(list: &[Transaction], verdicts: &[Verdict]) -> Vec<KnownLabel> {
+    let times_us = times_us(list);
+    let known = |v: &Verdict| KnownLabel {
+        window_time_us: times_us[v.of],
+        fraud: v.fraud,
+        known_after_us: times_us[v.at - 1],
+    };
+    verdicts.iter().map(known).collect()
+}
+
 /// Runs a list through a scorer in batches that end at `cuts`, restoring it from its checkpoint at
-/// every cut where `restore` says so.
-pub fn incremental(ruleset: &Ruleset, list: &[Transaction], cuts: &[usize], restore: bool) -> RecordBatch {
+/// every cut where `restore` says so. Verdicts are in order of where they become known.
+pub fn incremental(
+    ruleset: &Ruleset,
+    list: &[Transaction],
+    verdicts: &[Verdict],
+    cuts: &[usize],
+    restore: bool,
+) -> RecordBatch {
     let store = store();
+    let times_us = times_us(list);
     let mut scorer = Scorer::new(ruleset.clone(), &store);
     let mut batches = Vec::new();
+    let mut verdicts = verdicts.iter().peekable();
     let mut from = 0;
     for to in cuts.iter().copied().chain([list.len()]) {
         if to <= from || to > list.len() {
             continue;
         }
-        batches.push(scorer.features(&batch(&list[from..to])).unwrap());
+        let labels: Vec<Label> = std::iter::from_fn(|| verdicts.next_if(|v| v.at <= to))
+            .map(|v| Label { before_row: v.at - from, window_time_us: times_us[v.of], fraud: v.fraud })
+            .collect();
+        batches.push(scorer.features(&batch(&list[from..to]), &labels).unwrap());
         from = to;
         if restore {
             scorer = Scorer::restore(ruleset.clone(), &store, &scorer.checkpoint().bytes).unwrap();
@@ -121,8 +157,11 @@ pub fn incremental(ruleset: &Ruleset, list: &[Transaction], cuts: &[usize], rest
 
 /// What batch DataFusion makes of a feature file over rows that have their window times, and the features
 /// of earlier files, already: `event_time` and the features, in order of time.
-pub async fn oracle(file: &SourceFile, rows: &RecordBatch) -> RecordBatch {
+pub async fn oracle(file: &SourceFile, rows: &RecordBatch, known: &[KnownLabel]) -> RecordBatch {
     let context = relation(rows);
+    let known = labels(known);
+    let table = MemTable::try_new(known.schema(), vec![vec![known]]).unwrap();
+    context.register_table(LABELS, Arc::new(table)).unwrap();
     let plan = definition(&context, file).unwrap();
     in_order(&context.execute_logical_plan(plan).await.unwrap().collect().await.unwrap())
 }
@@ -134,7 +173,13 @@ pub async fn query(sql: &str, rows: &RecordBatch) -> RecordBatch {
 
 fn relation(rows: &RecordBatch) -> SessionContext {
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-    let table = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]]).unwrap();
+    // Feature SQL names the label.
+    let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(transactions::FRAUD, DataType::Boolean, true)));
+    let mut columns = rows.columns().to_vec();
+    columns.push(new_null_array(&DataType::Boolean, rows.num_rows()));
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).unwrap();
     context.register_table(transactions::RELATION, Arc::new(table)).unwrap();
     context
 }

@@ -1,0 +1,1 @@
+SELECT fraud AS x FROM transactions

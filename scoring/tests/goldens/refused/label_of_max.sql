@@ -1,0 +1,2 @@
+SELECT max(amount_minor) FILTER (WHERE fraud) OVER (PARTITION BY card ORDER BY event_time RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW) AS x
+FROM transactions

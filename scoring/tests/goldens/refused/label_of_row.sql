@@ -1,0 +1,2 @@
+SELECT sum(amount_minor) OVER (PARTITION BY card ORDER BY event_time RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW) * CASE WHEN fraud THEN 2 ELSE 1 END AS x
+FROM transactions
