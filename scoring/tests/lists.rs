@@ -166,6 +166,35 @@ fn entries_of_the_file_are_there_after_a_restore_and_changes_have_to_be_given_ag
     assert_eq!(decide(&mut restored, &list[3]).0, Outcome::Approve);
 }
 
+#[test]
+fn empty_lists_change_no_decision() {
+    let with = RulesetSource::built_in();
+    let mut without = with.clone();
+    let (before, rest) = with.rules[0].text.split_once("  # Lists:").unwrap();
+    let (_, after) = rest.split_once("  # The documented test cards").unwrap();
+    without.rules[0].text = format!("{before}  # The documented test cards{after}");
+    without.lists.clear();
+    let sketches = (0..3_000_usize).map(|i| Sketch {
+        gap_us: i64::try_from(i * 7_919 % 90_000_000).unwrap(),
+        card: u8::try_from(i * i % 17).unwrap(),
+        merchant: u8::try_from(i % 3).unwrap(),
+        amount_minor: i64::try_from(i * 31 % 40_000).unwrap(),
+        ip: Some(u8::try_from(i % 7).unwrap()),
+        device: Some(u8::try_from(i % 9).unwrap()),
+        place: Some((u8::try_from(i % 2).unwrap(), 10.0)),
+    });
+    let list = transactions(&sketches.collect::<Vec<_>>());
+    let decide = |source: &RulesetSource| {
+        let mut scorer = Scorer::new(Ruleset::load(source).unwrap(), &store());
+        let mut scored = scorer.score(&batch(&list)).unwrap();
+        scored.iter_mut().for_each(|s| s.decision.ruleset.clear());
+        scored
+    };
+    let decisions = decide(&with);
+    assert!(decisions.iter().any(|s| s.decision.outcome != Outcome::Approve), "rules must match");
+    assert!(decisions == decide(&without));
+}
+
 /// A ruleset of one list and a rule that asks it about a column.
 fn asking(kind: ListKind, column: &str) -> Scorer {
     let file = |name: &str, text: String| vec![SourceFile { name: name.into(), text }];
