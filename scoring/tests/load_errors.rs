@@ -211,7 +211,7 @@ lists:
   - {id: Cards, kind: card, description: Cards}
   - {id: ips, kind: ip, description: ' ', entries: [10.0.0.1/8, 10.0.0.0/33, 300.1.1.1, ok]}
   - {id: ips, kind: bin, description: d, entries: [4, 411111-4, 42-41, {value: 41, expires_at: tomorrow}]}
-  - {id: words, kind: text, description: d, entries: [007]}",
+  - {id: words, kind: text, description: d, entries: [7]}",
         "true",
     )
     .unwrap_err();
@@ -237,7 +237,7 @@ lists:
         (
             "version: 1\nlists:\n  - {id: a, kind: ip, description: d, entries: [{valu: x}]}",
             "l.yaml:3:",
-            "an entry must be",
+            "an entry must be a text",
         ),
     ] {
         let error = with_lists(lists, "true").unwrap_err();

@@ -42,7 +42,10 @@ struct ListSpec {
 
 /// A value by itself, or with an expiry.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "an entry must be a value, or {value: …, expires_at: 2027-01-31T00:00:00Z}")]
+#[serde(
+    untagged,
+    expecting = "an entry must be a text, numbers in quotes, or {value: …, expires_at: 2027-01-31T00:00:00Z}"
+)]
 enum EntrySpec {
     Value(Scalar),
     WithExpiry(WithExpiry),
