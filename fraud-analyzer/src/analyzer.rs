@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::output;
 use crate::progress::{GROUP, Progress};
 use crate::recovery::{self, Recovered};
+use crate::rule_clock::RuleClock;
 
 /// How long an idle loop waits before it looks whether it should stop.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
@@ -85,6 +86,7 @@ async fn run(
     let writer = CheckpointWriter::start(checkpoints, metrics.clone()).context("starting checkpoints")?;
     let mut pipeline = Pipeline {
         checkpointed_seq: progress.next_seq,
+        rule_clock: RuleClock::new(&metrics, scorer.ruleset()),
         labels_read: None,
         journalled_lists: Vec::new(),
         config,
@@ -120,6 +122,7 @@ struct Pipeline {
     scorer: Scorer,
     progress: Progress,
     metrics: Metrics,
+    rule_clock: RuleClock,
     checkpointed_seq: u64,
     labels_read: Option<Instant>,
     /// How far the last decision of this run says that lists were taken in.
@@ -231,8 +234,9 @@ impl Pipeline {
     fn score(&mut self, arrived: &[Arrived], labels: &[scoring::Label]) -> anyhow::Result<Vec<Scored>> {
         let began = Instant::now();
         let list: Vec<_> = arrived.iter().map(|a| &a.transaction).collect();
+        self.rule_clock.begin();
         let batch = transactions::batch(&list);
-        let scored = self.scorer.score_labelled(&batch, labels, &mut ()).context("scoring")?;
+        let scored = self.scorer.score_labelled(&batch, labels, &mut self.rule_clock).context("scoring")?;
         self.metrics.score_seconds.observe(began.elapsed().as_secs_f64());
         #[allow(clippy::cast_precision_loss)] // a batch is far below 2^52
         self.metrics.batch_transactions.observe(arrived.len() as f64);

@@ -11,6 +11,7 @@
 //! - `intake`: records → transactions, or dead letters.
 //! - `labels`: records → labels.
 //! - `lists`: records → the scorer's lists.
+//! - `rule_clock`: what each rule costs.
 //! - `output`: decisions → records.
 //! - [`analyzer`]: the loop that ties them together, on a thread of its own.
 //! - [`replay`]: the same scoring over a file.
@@ -29,6 +30,7 @@ mod output;
 mod progress;
 mod recovery;
 pub mod replay;
+mod rule_clock;
 mod segments;
 
 pub use analyzer::Analyzer;

@@ -1,7 +1,7 @@
 //! Everything the analyzer counts.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    CounterVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 /// The analyzer's metrics.
@@ -13,6 +13,10 @@ pub struct Metrics {
     pub alerts: IntCounterVec,
     /// Live and shadow rules that matched, by rule id (bounded by the ruleset).
     pub rule_hits: IntCounterVec,
+    /// Batches a rule was evaluated on, and those it was skipped on as no row could match, by rule id.
+    pub rule_batches: IntCounterVec,
+    /// Time spent on a rule, by rule id: an estimate from a part of the batches.
+    pub rule_seconds: CounterVec,
     /// Records that could not be decoded and went to the dead-letter topic.
     pub dead_letters: IntCounter,
     /// Labels taken in.
@@ -52,8 +56,13 @@ impl Metrics {
             registry.register(Box::new(metric.clone()))?;
             prometheus::Result::Ok(metric)
         };
-        let counters = |name: &str, help: &str, label: &str| {
-            let metric = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            prometheus::Result::Ok(metric)
+        };
+        let times = |name: &str, help: &str, label: &str| {
+            let metric = CounterVec::new(Opts::new(name, help), &[label])?;
             registry.register(Box::new(metric.clone()))?;
             prometheus::Result::Ok(metric)
         };
@@ -76,9 +85,19 @@ impl Metrics {
         let slow = vec![0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
         let sizes = vec![1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0];
         Ok(Self {
-            decisions: counters("paystream_analyzer_decisions_total", "Transactions decided.", "outcome")?,
-            alerts: counters("paystream_analyzer_alerts_total", "Alerts raised.", "severity")?,
-            rule_hits: counters("paystream_analyzer_rule_hits_total", "Rules that matched.", "rule")?,
+            decisions: counters("paystream_analyzer_decisions_total", "Transactions decided.", &["outcome"])?,
+            alerts: counters("paystream_analyzer_alerts_total", "Alerts raised.", &["severity"])?,
+            rule_hits: counters("paystream_analyzer_rule_hits_total", "Rules that matched.", &["rule"])?,
+            rule_batches: counters(
+                "paystream_analyzer_rule_batches_total",
+                "Batches a rule was evaluated on, and those it was skipped on as no row could match.",
+                &["rule", "result"],
+            )?,
+            rule_seconds: times(
+                "paystream_analyzer_rule_seconds_total",
+                "Time spent on a rule, estimated from one batch in 32.",
+                "rule",
+            )?,
             dead_letters: counter(
                 "paystream_analyzer_dead_letters_total",
                 "Records that could not be decoded and went to the dead-letter topic.",

@@ -104,6 +104,7 @@ fn check_text(report: &CheckReport) -> String {
 
 fn bench_text(report: &BenchReport) -> String {
     const MIB: f64 = 1_048_576.0;
+    const COSTLIEST_RULES: usize = 5;
     let mut text = format!(
         "events             {:>14}\nfeatures           {:>14}\nrules              {:>14}\nevents per second  {:>14.0}\n\
          ns per event       {:>14.1}",
@@ -111,6 +112,12 @@ fn bench_text(report: &BenchReport) -> String {
     );
     for (stage, ns) in &report.ns_by_stage {
         let _ = write!(text, "\n  {stage:<16} {ns:>14.1}");
+    }
+    let mut rules: Vec<_> = report.ns_by_rule.iter().collect();
+    rules.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    text.push_str("\ncostliest rules");
+    for (rule, ns) in rules.into_iter().take(COSTLIEST_RULES) {
+        let _ = write!(text, "\n  {rule:<24} {ns:>6.1}");
     }
     #[allow(clippy::cast_precision_loss)] // a figure for people
     let peak = report.peak_rss_bytes as f64 / MIB;

@@ -36,7 +36,7 @@ pub use error::{LoadError, LoadErrors, ScoreError, SnapshotError};
 pub use features::{KeptState, KnownLabel, LABELS, definition, labels};
 pub use hash::DecisionHash;
 pub use lists::ListChangeError;
-pub use probe::{Probe, Stage};
+pub use probe::{Probe, RuleRun, Stage};
 pub use ruleset::Ruleset;
 pub use scorer::{Cut, Held, Scored, Scorer};
 pub use source::{RulesetSource, SourceFile};

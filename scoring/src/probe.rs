@@ -35,13 +35,27 @@ impl Stage {
     }
 }
 
-/// Is told when stages end.
+/// What became of a rule on a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleRun {
+    /// No row of the batch could match, so its condition was not evaluated.
+    Skipped,
+    /// Its condition was evaluated.
+    Evaluated,
+}
+
+/// Is told when stages and, within [`Stage::Rules`], rules end.
 pub trait Probe {
     /// The work since the last call belonged to `stage`.
     fn ended(&mut self, stage: Stage);
+
+    /// The work since the last call of this or of [`Self::ended`] belonged to the rule at `index` of
+    /// [`crate::Ruleset::rule_ids`]. The first rule to ask for a column pays for looking through it.
+    fn rule(&mut self, index: usize, run: RuleRun);
 }
 
 /// Does not want to know.
 impl Probe for () {
     fn ended(&mut self, _: Stage) {}
+    fn rule(&mut self, _: usize, _: RuleRun) {}
 }

@@ -154,11 +154,15 @@ impl Scorer {
         let (batch, times_us) = transactions::in_window_time(self.last_time_us, batch)?;
         self.last_time_us = times_us.last().copied().unwrap_or(self.last_time_us);
         let features = self.ruleset.features.run(&batch, &times_us, labels, &mut self.windows, probe)?;
-        let mut matches = self.ruleset.rules.matches(features, &times_us, &self.lists, &ids)?;
+        // Putting the columns together is no rule's work.
+        probe.ended(Stage::Expressions);
+        let matches = self.ruleset.rules.matches(features, &times_us, &self.lists, &ids, probe)?;
+        let mut matches = matches.into_iter().peekable();
         probe.ended(Stage::Rules);
         let scored =
             ids.into_iter().zip(times_us).enumerate().map(|(row, (transaction_id, window_time_us))| {
-                let Matches { live, shadow } = matches.remove(&row).unwrap_or_default();
+                let of_row = matches.next_if(|(matched, _)| *matched == row);
+                let Matches { live, shadow } = of_row.map(|(_, matches)| matches).unwrap_or_default();
                 let verdict = decide(live, &self.ruleset.rules.thresholds);
                 let decision = Decision {
                     transaction_id,
@@ -201,13 +205,9 @@ impl Scorer {
         for windows in &self.windows {
             windows.write(&mut out);
         }
-        let segments = (0..).zip(&self.windows).flat_map(|(reservoir, windows)| {
-            windows.segments().map(move |number| SegmentId { reservoir, number })
-        });
-        let open = (0..)
-            .zip(&self.windows)
-            .map(|(reservoir, windows)| SegmentId { reservoir, number: windows.segments().end });
-        Cut { bytes: out.finish(), segments: segments.collect(), open: open.collect() }
+        let segments = self.windows.iter().flat_map(WindowState::segments).collect();
+        let open = self.windows.iter().flat_map(WindowState::open_segments).collect();
+        Cut { bytes: out.finish(), segments, open }
     }
 
     /// A scorer that goes on from a checkpoint as if it had never stopped. The rules may have changed

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Names a sealed segment of events: written once, never changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentId {
-    /// The reservoir it belongs to, from 0: a ruleset has one per layer of its features.
+    /// The reservoir it belongs to: a ruleset has a few per layer of its features, by how long their columns
+    /// are needed.
     pub reservoir: u32,
     /// Its place in the reservoir's order.
     pub number: u64,

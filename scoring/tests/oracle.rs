@@ -163,7 +163,7 @@ SELECT
     sum(lat) FILTER (WHERE fraud IS NOT FALSE) OVER day AS south_of_all,
     avg(reporting_amount_minor) FILTER (WHERE NOT fraud) OVER late AS usual_late,
     avg(amount_minor) FILTER (WHERE CASE WHEN fraud IS NULL THEN amount_minor % 2 = 0 ELSE fraud END) OVER day
-        AS mixed,
+        AS mixed_avg,
     count(*) FILTER (WHERE fraud) OVER (ORDER BY event_time
         RANGE BETWEEN INTERVAL '3 days' PRECEDING AND CURRENT ROW) AS frauds_everywhere,
     CASE WHEN count(*) OVER late > 0

@@ -5,7 +5,9 @@
 mod support;
 
 use events::{Decision, Outcome, TestBehaviour, Transaction};
-use scoring::{DecisionHash, Ruleset, RulesetSource, Scorer, SnapshotError, SourceFile};
+use scoring::{
+    DecisionHash, Probe, RuleRun, Ruleset, RulesetSource, Scorer, SnapshotError, SourceFile, Stage,
+};
 use support::{Sketch, batch, store, transactions};
 
 fn built_in() -> Ruleset {
@@ -199,4 +201,31 @@ rules:
     assert_eq!(first, hits(13));
     let share = first.iter().filter(|&&hit| hit).count();
     assert!((500..700).contains(&share), "{share} of 2000");
+}
+
+#[test]
+fn a_probe_is_told_of_every_rule_in_order_and_whether_it_was_evaluated() {
+    struct Runs(Vec<(usize, RuleRun)>);
+    impl Probe for Runs {
+        fn ended(&mut self, _: Stage) {}
+        fn rule(&mut self, index: usize, run: RuleRun) {
+            self.0.push((index, run));
+        }
+    }
+    let mut source = RulesetSource::built_in();
+    source.rules[0].text = source.rules[0].text.replace("mode: shadow", "mode: off");
+    let ruleset = Ruleset::load(&source).unwrap();
+    let place = |id: &str| ruleset.rule_ids().iter().position(|rule| rule == id).unwrap();
+    let mut list = stream(2);
+    list[1].reporting_amount_minor = Some(1_000_001);
+    let mut runs = Runs(Vec::new());
+    let scored =
+        Scorer::new(ruleset.clone(), &store()).score_labelled(&batch(&list), &[], &mut runs).unwrap();
+    assert!(scored[1].decision.reasons.iter().any(|r| r.rule == "amount_over_limit"));
+    let told: Vec<usize> = runs.0.iter().map(|(index, _)| *index).collect();
+    let off = place("terminal_cards_10m");
+    assert_eq!(told, (0..ruleset.rule_ids().len()).filter(|&rule| rule != off).collect::<Vec<_>>());
+    for (id, run) in [("amount_over_limit", RuleRun::Evaluated), ("test_card_blocked", RuleRun::Skipped)] {
+        assert!(runs.0.contains(&(place(id), run)), "{id}");
+    }
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
-use scoring::{DecisionHash, Label, MemoryStore, Probe, Ruleset, RulesetSource, Scorer, SegmentStore, Stage};
+use scoring::{
+    DecisionHash, Label, MemoryStore, Probe, RuleRun, Ruleset, RulesetSource, Scorer, SegmentStore, Stage,
+};
 use serde::Serialize;
 
 use super::batch_sql::{self, Known};
@@ -45,6 +47,9 @@ pub struct BenchReport {
     pub ns_per_event: f64,
     /// Nanoseconds per event, by stage.
     pub ns_by_stage: BTreeMap<&'static str, f64>,
+    /// Nanoseconds per event, by rule id; part of the stage `rules`. The first rule to ask for a column
+    /// pays for looking through it.
+    pub ns_by_rule: BTreeMap<String, f64>,
     /// Microseconds for a batch of one event at the end, with full state: median and 99th percentile.
     pub single_p50_us: f64,
     /// The 99th percentile.
@@ -75,16 +80,35 @@ pub struct BenchReport {
     pub ratio: Option<f64>,
 }
 
-/// Adds up the time of each stage.
+/// Adds up the time of each stage and, within the stage, of each rule.
 struct Clock {
+    last_stage: Instant,
     last: Instant,
     stages: BTreeMap<Stage, Duration>,
+    rules: Vec<Duration>,
+}
+
+impl Clock {
+    fn new(rules: usize) -> Self {
+        let now = Instant::now();
+        Self { last_stage: now, last: now, stages: BTreeMap::new(), rules: vec![Duration::ZERO; rules] }
+    }
+
+    fn begin(&mut self, now: Instant) {
+        (self.last_stage, self.last) = (now, now);
+    }
 }
 
 impl Probe for Clock {
     fn ended(&mut self, stage: Stage) {
         let now = Instant::now();
-        *self.stages.entry(stage).or_default() += now - self.last;
+        *self.stages.entry(stage).or_default() += now - self.last_stage;
+        self.begin(now);
+    }
+
+    fn rule(&mut self, index: usize, _: RuleRun) {
+        let now = Instant::now();
+        self.rules[index] += now - self.last;
         self.last = now;
     }
 }
@@ -95,11 +119,11 @@ impl Probe for Clock {
 /// When the ruleset or the input is wrong.
 pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
     let ruleset = Ruleset::load(&config.ruleset).context("loading the ruleset")?;
-    let (features, rules) = (ruleset.feature_names().len(), ruleset.rule_ids().len());
+    let (features, rule_ids) = (ruleset.feature_names().len(), ruleset.rule_ids());
     let store = MemoryStore::new();
     let shared: Arc<dyn SegmentStore> = Arc::<MemoryStore>::clone(&store);
     let mut scorer = Scorer::new(ruleset.clone(), &shared);
-    let mut clock = Clock { last: Instant::now(), stages: BTreeMap::new() };
+    let mut clock = Clock::new(rule_ids.len());
     let (mut events, mut took) = (0_u64, Duration::ZERO);
     let mut hash = DecisionHash::default();
     let mut last: Option<(RecordBatch, Vec<Label>)> = None;
@@ -109,7 +133,7 @@ pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
             // The newest batch is left for the end, to be scored event by event.
             let Some((batch, labels)) = last.replace((batch, labels.to_vec())) else { return Ok(()) };
             let began = Instant::now();
-            clock.last = began;
+            clock.begin(began);
             let scored = scorer.score_labelled(&batch, &labels, &mut clock).context("scoring")?;
             took += began.elapsed();
             events += scored.len() as u64;
@@ -155,10 +179,15 @@ pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
     Ok(BenchReport {
         events,
         features,
-        rules,
+        rules: rule_ids.len(),
         events_per_s,
         ns_per_event: per(took.as_nanos(), events),
         ns_by_stage: clock.stages.iter().map(|(s, d)| (s.as_str(), per(d.as_nanos(), events))).collect(),
+        ns_by_rule: rule_ids
+            .into_iter()
+            .zip(&clock.rules)
+            .map(|(id, d)| (id, per(d.as_nanos(), events)))
+            .collect(),
         single_p50_us: single(50),
         single_p99_us: single(99),
         checkpoint_us: checkpoint.as_secs_f64() * 1e6,

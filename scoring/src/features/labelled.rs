@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::IntervalMonthDayNano;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, IntervalUnit, Schema, TimeUnit};
 use datafusion::common::{Column, DFSchema, JoinType, ScalarValue};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::{DataFusionError, Result};
@@ -211,7 +211,11 @@ fn with_sum(
 
 fn frame_us(frame: &WindowFrame) -> Result<(i64, i64)> {
     let bound = |bound: &WindowFrameBound| match bound {
-        WindowFrameBound::Preceding(value) => micros(value).map_err(DataFusionError::Plan),
+        // Before it is analysed, a plan has the interval as it was written.
+        WindowFrameBound::Preceding(value) => {
+            let interval = value.cast_to(&DataType::Interval(IntervalUnit::MonthDayNano))?;
+            micros(&interval).map_err(DataFusionError::Plan)
+        }
         WindowFrameBound::CurrentRow | WindowFrameBound::Following(_) => Ok(0),
     };
     Ok((bound(&frame.start_bound)?, bound(&frame.end_bound)?))

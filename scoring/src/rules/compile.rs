@@ -3,22 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array as _, AsArray as _, RecordBatch};
-use datafusion::arrow::buffer::NullBuffer;
-use datafusion::arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchema;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::cast;
 use datafusion::physical_expr::PhysicalExpr;
 use events::{Reason, TransactionId};
 
+use super::bounds::Ranges;
+use super::condition::Condition;
 use super::decide::Match;
 use super::pack::{Mode, RulePack, RuleSpec, Thresholds};
 use crate::error::{LoadError, ScoreError};
 use crate::features::plan::pure;
 use crate::lists::{Calls, DeclaredList, Lists};
+use crate::probe::{Probe, RuleRun};
 use crate::source::SourceFile;
-use crate::windows::inputs::evaluate;
 
 const MAX_POINTS: u32 = 100;
 
@@ -34,9 +36,7 @@ pub(crate) struct Rules {
 #[derive(Debug, Clone)]
 struct Rule {
     spec: RuleSpec,
-    when: Arc<dyn PhysicalExpr>,
-    observed: Arc<dyn PhysicalExpr>,
-    limit: Arc<dyn PhysicalExpr>,
+    condition: Condition,
 }
 
 /// What matched on one transaction.
@@ -92,35 +92,28 @@ impl Rules {
         if errors.is_empty() { Ok(Self { rules, calls, thresholds }) } else { Err(errors) }
     }
 
-    /// Evaluates every rule over a batch with features, under the lists as they are now: what matched, by
-    /// row, for rows where something did.
+    /// What matched on a batch with features, under the lists as they are now: by row, for rows where something
+    /// did. Rules that no row can match are passed over.
     pub(crate) fn matches(
         &self,
         batch: RecordBatch,
         times_us: &[i64],
         lists: &Lists,
         ids: &[TransactionId],
+        probe: &mut dyn Probe,
     ) -> Result<BTreeMap<usize, Matches>, ScoreError> {
         let batch = &self.calls.run(batch, times_us, lists)?;
         let mut matches: BTreeMap<usize, Matches> = BTreeMap::new();
-        for rule in self.rules.iter().filter(|r| r.spec.mode != Mode::Off) {
-            let when = evaluate(&rule.spec.id, &*rule.when, batch)?;
-            let when = when.as_boolean();
-            if when.true_count() == 0 {
+        let ranges = Ranges::new(batch);
+        for (index, rule) in self.rules.iter().enumerate().filter(|(_, r)| r.spec.mode != Mode::Off) {
+            if !rule.condition.may_hold(&ranges) {
+                probe.rule(index, RuleRun::Skipped);
                 continue;
             }
-            let observed = evaluate(&rule.spec.id, &*rule.observed, batch)?;
-            let limit = evaluate(&rule.spec.id, &*rule.limit, batch)?;
-            let figure = |array: &datafusion::arrow::array::ArrayRef, row: usize| {
-                let array = array.as_primitive::<Float64Type>();
-                // JSON has no infinity: a figure that is not a number is shown as 0.
-                if array.is_valid(row) && array.value(row).is_finite() { array.value(row) } else { 0.0 }
-            };
-            // Rows where the condition is NULL do not match.
-            let hits = when.values() & when.nulls().map_or(when.values(), NullBuffer::inner);
-            for row in hits.set_indices().filter(|&row| rule.looks_at(ids[row])) {
-                let reason = rule.reason(figure(&observed, row), figure(&limit, row));
-                let of_row = matches.entry(row).or_default();
+            let hits = rule.condition.hits(&rule.spec.id, batch)?;
+            for hit in hits.into_iter().filter(|hit| rule.looks_at(ids[hit.row])) {
+                let reason = rule.reason(hit.observed, hit.limit);
+                let of_row = matches.entry(hit.row).or_default();
                 match rule.spec.mode {
                     Mode::Shadow => of_row.shadow.push(reason),
                     Mode::Live | Mode::Off => of_row.live.push(Match {
@@ -130,6 +123,7 @@ impl Rules {
                     }),
                 }
             }
+            probe.rule(index, RuleRun::Evaluated);
         }
         Ok(matches)
     }
@@ -208,13 +202,15 @@ fn compile(state: &SessionState, calls: &mut Calls, spec: RuleSpec) -> Result<Ru
     }
     match (when, observed, limit) {
         (Some(when), Some(observed), Some(limit)) if errors.is_empty() => {
-            Ok(Rule { spec, when, observed, limit })
+            let condition = Condition::new(when, observed, limit, calls.schema());
+            let failed = |e: DataFusionError| vec![format!("rules.{}: {}", spec.id, e.strip_backtrace())];
+            Ok(Rule { condition: condition.map_err(failed)?, spec })
         }
         _ => Err(errors),
     }
 }
 
-fn expression(
+pub(super) fn expression(
     state: &SessionState,
     calls: &mut Calls,
     sql: &str,

@@ -62,7 +62,7 @@ pub(super) trait Accumulate {
     }
     /// Looks at what events to come will touch, so that it is near when they do. A hint: changes nothing.
     #[inline(always)]
-    fn approach(&self, _keys: &[i64], _values: &[i64]) {}
+    fn approach(&self, _order: &[u32], _keys: &[i64], _values: &[i64]) {}
     /// Writes [`Self::READ`] words.
     #[inline(always)]
     fn read(&self, words: &[u64], out: &mut [u64]) {
@@ -372,13 +372,13 @@ impl Accumulate for Distinct {
     const WORDS: usize = 1;
     const READ: usize = 1;
 
-    fn approach(&self, keys: &[i64], values: &[i64]) {
+    fn approach(&self, order: &[u32], keys: &[i64], values: &[i64]) {
         if self.pairs < FAR_PAIRS {
             return;
         }
         let mut found = 0_u32;
-        for (&k, &value) in keys.iter().zip(values) {
-            let (pair, hash) = pair(key(k), value);
+        for &event in order {
+            let (pair, hash) = pair(key(keys[event as usize]), values[event as usize]);
             found = found
                 .wrapping_add(self.shards.of(hash).find(hash, |entry| entry.0 == pair).map_or(0, |e| e.1));
         }

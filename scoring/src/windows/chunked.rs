@@ -13,6 +13,24 @@ pub(super) struct Chunked<T> {
     chunks: Vec<Box<[T]>>,
 }
 
+/// Rows to look at ahead at a time: about as many as a processor can wait for.
+pub(super) const APPROACH: usize = 32;
+/// What fits the processor's nearer caches, with much beside it.
+const NEAR_BYTES: usize = 1 << 20;
+
+/// Something of which a part can be read.
+pub(super) trait Touch {
+    /// Some part of it.
+    fn touch(&self) -> u64;
+}
+
+impl Touch for u64 {
+    #[inline(always)]
+    fn touch(&self) -> u64 {
+        *self
+    }
+}
+
 impl<T: Default> Chunked<T> {
     /// No rows yet, each of `width` elements.
     pub(super) const fn new(width: usize) -> Self {
@@ -39,6 +57,19 @@ impl<T: Default> Chunked<T> {
     pub(super) fn row_mut(&mut self, row: usize) -> &mut [T] {
         let at = (row & (CHUNK - 1)) * self.width;
         &mut self.chunks[row >> CHUNK_BITS][at..at + self.width]
+    }
+
+    /// Looks at an element of each of some rows to come, so that they are near when they are needed: the
+    /// processor waits for all of them together. A hint: where the rows are near anyway, it does nothing.
+    #[inline(always)]
+    pub(super) fn approach(&self, element: usize, rows: impl Iterator<Item = usize>)
+    where
+        T: Touch,
+    {
+        if self.bytes() > NEAR_BYTES {
+            let seen = rows.fold(0, |seen: u64, row| seen.wrapping_add(self.row(row)[element].touch()));
+            std::hint::black_box(seen);
+        }
     }
 
     /// Bytes held.

@@ -12,12 +12,13 @@ const BLOCK: usize = 128;
 /// Writes `values`; their number is not written.
 pub(super) fn write(out: &mut Writer, values: &[i64]) {
     for block in values.chunks(BLOCK) {
-        let min = block.iter().copied().min().unwrap_or(0);
-        let max = block.iter().copied().max().unwrap_or(0);
+        let (min, max) = block.iter().fold((i64::MAX, i64::MIN), |(min, max), &v| (min.min(v), max.max(v)));
         let width = 64 - max.wrapping_sub(min).cast_unsigned().leading_zeros();
         out.i64(min);
         out.u8(u8::try_from(width).expect("at most 64"));
-        pack(out, block, min, width);
+        if width > 0 {
+            pack(out, block, min, width);
+        }
     }
 }
 
@@ -39,12 +40,8 @@ fn pack(out: &mut Writer, block: &[i64], min: i64, width: u32) {
     }
 }
 
-/// Reads `count` values.
-pub(super) fn read(
-    input: &mut Reader<'_>,
-    count: usize,
-    mut put: impl FnMut(i64),
-) -> Result<(), SnapshotError> {
+/// Appends `count` values to `out`.
+pub(super) fn read(input: &mut Reader<'_>, count: usize, out: &mut Vec<i64>) -> Result<(), SnapshotError> {
     let mut left = count;
     while left > 0 {
         let in_block = left.min(BLOCK);
@@ -53,23 +50,24 @@ pub(super) fn read(
         if width > 64 {
             return Err(SnapshotError::Damaged("a packed column is wider than its values"));
         }
-        let words = (in_block * width as usize).div_ceil(64);
-        let bytes = input.take(words * 8)?;
-        let word = |i: usize| {
-            bytes.get(i * 8..i * 8 + 8).map_or(0, |b| u64::from_le_bytes(b.try_into().expect("eight bytes")))
-        };
-        let mask = if width == 64 { u64::MAX } else { (1 << width) - 1 };
-        let mut bit = 0;
-        for _ in 0..in_block {
-            let (at, shift) = (bit / 64, bit % 64);
-            let mut distance = word(at) >> shift;
-            if shift + width as usize > 64 {
-                distance |= word(at + 1) << (64 - shift);
-            }
-            put(min.wrapping_add((distance & mask).cast_signed()));
-            bit += width as usize;
-        }
         left -= in_block;
+        let width = width as usize;
+        if width == 0 {
+            out.resize(out.len() + in_block, min);
+            continue;
+        }
+        let mut words = [0; BLOCK + 1];
+        let bytes = input.take((in_block * width).div_ceil(64) * 8)?;
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        let mask = u64::MAX >> (64 - width);
+        out.extend((0..in_block).map(|i| {
+            let (at, shift) = (i * width / 64 % BLOCK, i * width % 64);
+            // Two shifts, since one by 64 is none: what of the next word belongs to this value, if any does.
+            let distance = words[at] >> shift | words[at + 1] << 1 << (63 - shift);
+            min.wrapping_add((distance & mask).cast_signed())
+        }));
     }
     Ok(())
 }
@@ -95,7 +93,7 @@ mod tests {
             let bytes = out.finish();
             let mut input = Reader::new(&bytes).unwrap();
             let mut found = Vec::new();
-            read(&mut input, list.len(), |v| found.push(v)).unwrap();
+            read(&mut input, list.len(), &mut found).unwrap();
             input.finish().unwrap();
             prop_assert_eq!(found, list);
         }

@@ -24,10 +24,15 @@ pub(super) struct Happening {
     reads: Vec<usize>,
     /// Which of the events at hand it is: those that leave, then those that enter, then the rows.
     order: Vec<u32>,
+    /// The numbers of the events at hand.
     seqs: Vec<i64>,
-    /// The reservoir's columns that the frame's accumulators read; the others are empty.
+    /// The reservoir's columns of the events at hand that the frame's accumulators read; the others are
+    /// empty.
     columns: Vec<Vec<i64>>,
-    scratch: Vec<i64>,
+    /// Condition bits that some event at hand has.
+    bits: u64,
+    /// Where the rows begin among the events at hand.
+    first_row: usize,
 }
 
 impl Passing {
@@ -48,32 +53,29 @@ impl Happening {
         let leaving = &passing[spec.leave];
         let entering = spec.enter.map(|tail| &passing[tail]);
         let (left_in_all, rows_in_all) = (leaving.events, rows[TIME].len());
-        let entered_in_all = entering.map_or(rows_in_all, |passing| passing.events);
         match entering {
             None => self.arrive(left_in_all, &leaving.cuts, rows_in_all),
             Some(entering) => self.delay(entering, leaving, rows_in_all),
         }
         if spec.seqs {
-            self.gather(
-                |out| {
-                    out.extend((leaving.first_seq.cast_signed()..).take(left_in_all));
-                    let enters_from = entering.map_or(first_seq, |passing| passing.first_seq);
-                    out.extend((enters_from.cast_signed()..).take(entered_in_all));
-                    out.extend((first_seq.cast_signed()..).take(rows_in_all));
-                },
-                None,
-            );
+            self.seqs.clear();
+            self.seqs.extend((leaving.first_seq.cast_signed()..).take(left_in_all));
+            if let Some(entering) = entering {
+                self.seqs.extend((entering.first_seq.cast_signed()..).take(entering.events));
+            }
+            self.seqs.extend((first_seq.cast_signed()..).take(rows_in_all));
         }
         for &column in &spec.columns {
-            self.gather(
-                |out| {
-                    out.extend_from_slice(&leaving.columns[column]);
-                    out.extend_from_slice(entering.map_or(rows[column], |passing| &passing.columns[column]));
-                    out.extend_from_slice(rows[column]);
-                },
-                Some(column),
-            );
+            let into = &mut self.columns[column];
+            into.clear();
+            into.extend_from_slice(&leaving.columns[column]);
+            if let Some(entering) = entering {
+                into.extend_from_slice(&entering.columns[column]);
+            }
+            into.extend_from_slice(rows[column]);
         }
+        self.first_row = left_in_all + entering.map_or(0, |entering| entering.events);
+        self.bits = self.columns[CONDITIONS].iter().fold(0, |all, bits| all | bits.cast_unsigned());
     }
 
     /// Events that leave, and rows that enter as they arrive: row `r` comes after `cuts[r]` that leave.
@@ -123,18 +125,6 @@ impl Happening {
         }
     }
 
-    /// Brings what `fill` writes, of the events at hand, into order: as a column, or as sequence numbers.
-    fn gather(&mut self, fill: impl FnOnce(&mut Vec<i64>), column: Option<usize>) {
-        self.scratch.clear();
-        fill(&mut self.scratch);
-        let into = match column {
-            Some(column) => &mut self.columns[column],
-            None => &mut self.seqs,
-        };
-        into.clear();
-        into.extend(self.order.iter().map(|&at| self.scratch[at as usize]));
-    }
-
     /// What an accumulator sees of it.
     pub(super) fn of(&self, spec: &CourseSpec, placed: &Placed) -> Course<'_> {
         let keys = self.columns[KEYS + placed.key].as_slice();
@@ -143,10 +133,21 @@ impl Happening {
         Course {
             signs: &self.signs,
             reads: &self.reads,
+            order: &self.order,
             seqs: if spec.seqs { &self.seqs } else { keys },
             keys,
             conditions: if unconditional { keys } else { &self.columns[CONDITIONS] },
             values: placed.column.map_or(keys, |column| &self.columns[column]),
         }
+    }
+
+    /// The keys of the rows alone.
+    pub(super) fn rows(&self, key: usize) -> &[i64] {
+        &self.columns[KEYS + key][self.first_row..]
+    }
+
+    /// Whether no event at hand counts for an accumulator that asks for these condition bits.
+    pub(super) const fn passes_by(&self, mask: u64) -> bool {
+        self.bits & mask != mask
     }
 }

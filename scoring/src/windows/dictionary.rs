@@ -4,7 +4,7 @@ use std::hash::BuildHasher as _;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::chunked::Chunked;
+use super::chunked::{Chunked, Touch};
 use crate::shards::Shards;
 
 /// From the bytes of a value to a small number, and back to nothing when its last event is released.
@@ -20,6 +20,8 @@ pub(super) struct Dictionary {
     hasher: DefaultHashBuilder,
 }
 
+/// From how many values on they no longer fit the processor's nearer caches.
+const FAR_VALUES: usize = 1 << 14;
 /// Values up to this many bytes are kept in the slot itself: one cache line less to wait for.
 const SHORT_BYTES: usize = 38;
 
@@ -56,7 +58,15 @@ impl Value {
     }
 }
 
+impl Touch for Slot {
+    #[inline(always)]
+    fn touch(&self) -> u64 {
+        self.hash
+    }
+}
+
 #[derive(Debug, Default)]
+#[repr(align(64))] // one cache line each
 struct Slot {
     value: Value,
     hash: u64,
@@ -106,6 +116,29 @@ impl Dictionary {
             Slot { value: Value::new(value), hash, last_seq: seq, home: short(home), live: true };
         shard.insert_unique(hash, id, |&id| slots.row(id as usize)[0].hash);
         (id, true)
+    }
+
+    /// Looks at where values of these hashes are to be found, so that they are near when they are asked
+    /// for. A hint: changes nothing.
+    #[inline(always)]
+    pub(super) fn approach(&self, hashes: &[u64]) {
+        if self.live() < FAR_VALUES {
+            return;
+        }
+        let mut seen = 0_u64;
+        for &hash in hashes {
+            self.shards.of(hash).find(hash, |&id| {
+                seen = seen.wrapping_add(self.slots.row(id as usize)[0].touch());
+                false
+            });
+        }
+        std::hint::black_box(seen);
+    }
+
+    /// The same for numbers that are about to be released.
+    #[inline(always)]
+    pub(super) fn approach_numbers(&self, ids: impl Iterator<Item = u32>) {
+        self.slots.approach(0, ids.map(|id| id as usize));
     }
 
     /// Event `seq` has the same value as the one before it.

@@ -1,7 +1,7 @@
 //! Takes an accumulator through a batch: one loop for all kinds, made anew for each by the compiler.
 
 use super::accumulate::{Accumulate, History, Item, key};
-use super::chunked::Chunked;
+use super::chunked::{APPROACH, Chunked};
 
 /// Events in order, with what one accumulator needs of them.
 #[derive(Debug, Clone, Copy)]
@@ -40,9 +40,6 @@ impl Feed<'_> {
     }
 }
 
-/// Events that an accumulator looks ahead.
-const APPROACH: usize = 32;
-
 /// What happens in a frame, in order: events enter and leave, and rows are read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Course<'a> {
@@ -50,6 +47,8 @@ pub(super) struct Course<'a> {
     pub(super) signs: &'a [i64],
     /// 1 where a row is read after the event, 0 where none is.
     pub(super) reads: &'a [usize],
+    /// Which event it is, of those that the columns below have.
+    pub(super) order: &'a [u32],
     pub(super) seqs: &'a [i64],
     pub(super) keys: &'a [i64],
     pub(super) conditions: &'a [i64],
@@ -69,23 +68,25 @@ pub(super) fn drive<A: Accumulate>(
     // One row more: what happens after the last is written there.
     out.clear();
     out.resize((rows + 1) * A::READ, 0);
-    let steps = course.signs.len();
-    let Course { signs, reads, seqs, keys, conditions, values } = course;
+    let Course { signs, reads, order, seqs, keys, conditions, values } = course;
     // Lets the compiler see that all are equally long.
-    let (reads, seqs, keys) = (&reads[..steps], &seqs[..steps], &keys[..steps]);
-    let (conditions, values) = (&conditions[..steps], &values[..steps]);
+    let (steps, events) = (order.len(), keys.len());
+    let (signs, reads) = (&signs[..steps], &reads[..steps]);
+    let (seqs, conditions, values) = (&seqs[..events], &conditions[..events], &values[..events]);
     let mut row = 0;
     for at in 0..steps {
         if at % APPROACH == 0 {
-            let to = steps.min(at + APPROACH);
-            accumulator.approach(&keys[at..to], &values[at..to]);
+            let to_come = &order[at..steps.min(at + APPROACH)];
+            state.approach(place.at, to_come.iter().map(|&event| key(keys[event as usize]) as usize));
+            accumulator.approach(to_come, keys, values);
         }
-        let bits = conditions[at].cast_unsigned();
+        let event = order[at] as usize;
+        let bits = conditions[event].cast_unsigned();
         let counts = bits & place.mask == place.mask;
         let item = Item {
-            seq: seqs[at].cast_unsigned(),
-            key: key(keys[at]),
-            value: values[at],
+            seq: seqs[event].cast_unsigned(),
+            key: key(keys[event]),
+            value: values[event],
             valid: bits & place.valid_mask == place.valid_mask,
         };
         let words = &mut state.row_mut(item.key as usize)[place.at..place.at + A::WORDS];
@@ -94,6 +95,21 @@ pub(super) fn drive<A: Accumulate>(
         row += reads[at];
     }
     out.truncate(rows * A::READ);
+}
+
+/// As [`drive`], where no event counts: only reads.
+pub(super) fn read_only<A: Accumulate>(
+    accumulator: &A,
+    state: &Chunked<u64>,
+    place: Place,
+    keys: &[i64],
+    out: &mut Vec<u64>,
+) {
+    out.clear();
+    out.resize(keys.len() * A::READ, 0);
+    for (&id, out) in keys.iter().zip(out.chunks_exact_mut(A::READ)) {
+        accumulator.read(&state.row(key(id) as usize)[place.at..place.at + A::WORDS], out);
+    }
 }
 
 /// As [`drive`], for an accumulator of a key's whole history: nothing leaves, but a key in `expired`,

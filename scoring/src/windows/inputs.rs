@@ -1,13 +1,15 @@
 //! A batch of transactions → what each event needs in the windows, as columns of numbers.
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, new_null_array,
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, new_null_array,
 };
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{cast, concat};
 use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::chunked::APPROACH;
 use super::dictionary::Dictionary;
 use super::reservoir::{CONDITIONS, KEYS, KeyRecord, SEGMENT_EVENTS, TIME};
 use super::spec::{ConditionSpec, Magnitude, ValueSpec, ValueType, WindowPlan};
@@ -82,6 +84,14 @@ impl KeyColumn {
         })
     }
 
+    /// Whether all rows have the same value, because none has any.
+    fn is_unknown(&self) -> bool {
+        match self {
+            Self::Text(array) => array.null_count() == array.len(),
+            Self::Number(array) => array.null_count() == array.len(),
+        }
+    }
+
     /// Appends the value in a form that no other value, and no other split of a key into columns, has.
     fn encode(&self, row: usize, last: bool, out: &mut Vec<u8>) {
         match self {
@@ -124,6 +134,11 @@ fn number(
     dictionary: &mut Dictionary,
     new_keys: &mut impl Extend<KeyRecord>,
 ) -> Vec<i64> {
+    if rows == 0 {
+        return Vec::new();
+    }
+    // One value for all of them needs to be looked up once.
+    let (rows, repeated) = if keys.iter().all(KeyColumn::is_unknown) { (1, rows - 1) } else { (rows, 0) };
     // All hashes first, so that the look-ups that follow can wait for memory together.
     let (mut values, mut ends, mut hashes) = (Vec::new(), Vec::with_capacity(rows), Vec::with_capacity(rows));
     for row in 0..rows {
@@ -138,25 +153,35 @@ fn number(
         ends.push(values.len());
     }
     let (mut from, mut before) = (0, None);
-    let one = |((&end, &hash), seq): ((&usize, &u64), u64)| {
-        let value = &values[from..end];
-        from = end;
-        // Many keys are the same for all: unknown, or constant.
+    let mut ids = Vec::with_capacity(rows + repeated);
+    for (row, seq) in (0..rows).zip(first_seq..) {
+        if row % APPROACH == 0 {
+            dictionary.approach(&hashes[row..rows.min(row + APPROACH)]);
+        }
+        let (value, hash) = (&values[from..ends[row]], hashes[row]);
+        from = ends[row];
+        // Many keys are the same as the one before.
         if let Some((last, last_hash, id)) = before
             && last_hash == hash
             && last == value
         {
             dictionary.again(id, seq);
-            return i64::from(id);
+            ids.push(i64::from(id));
+            continue;
         }
         let (id, new) = dictionary.acquire(value, hash, seq, seq / SEGMENT_EVENTS);
         if new {
             new_keys.extend([KeyRecord { dictionary: index, id, since: seq, history: Vec::new() }]);
         }
         before = Some((value, hash, id));
-        i64::from(id)
-    };
-    ends.iter().zip(&hashes).zip(first_seq..).map(one).collect()
+        ids.push(i64::from(id));
+    }
+    if repeated > 0 {
+        let id = ids[0];
+        dictionary.again(super::accumulate::key(id), first_seq + repeated as u64);
+        ids.resize(1 + repeated, id);
+    }
+    ids
 }
 
 /// Evaluates an expression over a batch, to an array as long as the batch.
@@ -183,25 +208,37 @@ pub(crate) fn evaluate(
 }
 
 fn set_bits(condition: &ConditionSpec, mask: u64, inputs: &[ArrayRef], bits: &mut [u64]) {
-    let filter: Option<&BooleanArray> = condition.filter.map(|i| inputs[i].as_boolean());
-    let set = |bits: &mut [u64], holds: &dyn Fn(usize) -> bool| {
-        for (row, bits) in bits.iter_mut().enumerate() {
-            if holds(row) && filter.is_none_or(|f| f.is_valid(row) && f.value(row)) {
-                *bits |= mask;
-            }
+    let mut holds: Option<BooleanBuffer> = condition.filter.map(|filter| {
+        let filter = inputs[filter].as_boolean();
+        filter.nulls().map_or_else(|| filter.values().clone(), |valid| filter.values() & valid.inner())
+    });
+    let mut and = |other: &BooleanBuffer| {
+        holds = Some(holds.as_ref().map_or_else(|| other.clone(), |holds| holds & other));
+    };
+    if let Some((argument, magnitude)) = condition.argument {
+        let argument = &inputs[argument];
+        if let Some(valid) = argument.logical_nulls() {
+            and(valid.inner());
         }
+        let limit = match magnitude {
+            Magnitude::Any => None,
+            Magnitude::Finite => Some(f64::INFINITY),
+            Magnitude::Summable => Some(FLOAT_LIMIT),
+            Magnitude::Squarable => Some(SQUARE_LIMIT),
+        };
+        if let Some(limit) = limit {
+            let floats = argument.as_primitive::<Float64Type>().values();
+            // False for what is not a number.
+            and(&BooleanBuffer::collect_bool(floats.len(), |row| floats[row].abs() < limit));
+        }
+    }
+    let Some(holds) = holds else {
+        bits.iter_mut().for_each(|bits| *bits |= mask);
+        return;
     };
-    let Some((argument, magnitude)) = condition.argument else { return set(bits, &|_| true) };
-    let argument = &inputs[argument];
-    let limit = match magnitude {
-        Magnitude::Any => return set(bits, &|row| argument.is_valid(row)),
-        Magnitude::Finite => f64::INFINITY,
-        Magnitude::Summable => FLOAT_LIMIT,
-        Magnitude::Squarable => SQUARE_LIMIT,
-    };
-    let floats = argument.as_primitive::<Float64Type>();
-    // False for what is not a number.
-    set(bits, &|row| floats.is_valid(row) && floats.value(row).abs() < limit);
+    for (bits, holds) in bits.iter_mut().zip(&holds) {
+        *bits |= mask & u64::from(holds).wrapping_neg();
+    }
 }
 
 fn collect(value: ValueSpec, text: &str, column: &ArrayRef) -> Result<Vec<i64>, ScoreError> {
@@ -211,16 +248,17 @@ fn collect(value: ValueSpec, text: &str, column: &ArrayRef) -> Result<Vec<i64>, 
     };
     let column = cast(column, &as_type)
         .map_err(|source| ScoreError::Evaluate { expression: text.to_owned(), source: source.into() })?;
-    let valid = |row: usize| column.is_valid(row);
-    // What is under a null is not looked at, but is packed with the others: zeroes pack well.
-    Ok(match value.value_type {
-        ValueType::Int => {
-            let values = column.as_primitive::<Int64Type>().values().iter();
-            values.enumerate().map(|(row, &v)| if valid(row) { v } else { 0 }).collect()
-        }
+    let mut values: Vec<i64> = match value.value_type {
+        ValueType::Int => column.as_primitive::<Int64Type>().values().to_vec(),
         ValueType::Float => {
-            let values = column.as_primitive::<Float64Type>().values().iter();
-            values.enumerate().map(|(row, &v)| if valid(row) { float_to_ordered(v) } else { 0 }).collect()
+            column.as_primitive::<Float64Type>().values().iter().map(|&v| float_to_ordered(v)).collect()
         }
-    })
+    };
+    // What is under a null is not looked at, but is packed with the others: zeroes pack well.
+    if let Some(valid) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
+        for (value, valid) in values.iter_mut().zip(valid) {
+            *value &= i64::from(valid).wrapping_neg();
+        }
+    }
+    Ok(values)
 }

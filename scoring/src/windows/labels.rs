@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::drive::{Course, drive};
 use super::layout::Leave;
-use super::reservoir::{CONDITIONS, KEYS, LabelRecord};
+use super::reservoir::{CONDITIONS, KEYS, LabelRecord, TIME};
 use super::spec::WindowPlan;
 use super::state::{Kind, WindowState, with_accumulator};
 use crate::error::ScoreError;
@@ -63,10 +63,11 @@ impl WindowState {
                 self.reservoir.gather(column, seq..seq + 1, &mut of_event).map(|()| [of_event[0]; 2])
             };
             let keys = twice(KEYS + placed.key)?;
-            let values = twice(placed.column.unwrap_or(CONDITIONS))?;
+            let values = twice(placed.column.unwrap_or(TIME))?;
             let course = Course {
                 signs: &[-1, 1],
                 reads: &[0, 0],
+                order: &[0, 1],
                 seqs: &[seq.cast_signed(); 2],
                 keys: &keys,
                 conditions: &conditions,

@@ -7,8 +7,14 @@ use super::accumulate::{
     Last, ring_words,
 };
 use super::drive::Place;
-use super::reservoir::{CONDITIONS, KEYS};
+use super::lanes::SIDE_BY_SIDE;
+use super::reservoir::{CONDITIONS, FamilySpec, KEYS, TIME};
 use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
+
+/// Families of columns in a layer.
+pub(crate) const MAX_FAMILIES: usize = 4;
+/// How many times shorter a column must be needed to be kept apart.
+const MUCH_SHORTER: i64 = 8;
 
 /// A walk over the reservoir at a fixed distance behind the present.
 #[derive(Debug, Clone)]
@@ -76,6 +82,16 @@ pub(super) struct Silence {
     pub(super) at: usize,
 }
 
+/// Counts and sums over one key and frame, as indexes into the plan's accumulators; at most
+/// [`SIDE_BY_SIDE`] of each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Group {
+    pub(super) key: usize,
+    pub(super) course: usize,
+    pub(super) counts: Vec<usize>,
+    pub(super) sums: Vec<usize>,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     /// One per accumulator of the plan.
@@ -87,10 +103,16 @@ pub(super) struct Layout {
     pub(super) silences: Vec<Silence>,
     /// The distinct frames in time.
     pub(super) courses: Vec<CourseSpec>,
+    /// Counts and sums that run side by side.
+    pub(super) groups: Vec<Group>,
+    /// The other accumulators.
+    pub(super) singles: Vec<usize>,
     /// Those that let events in, and then those that take them out.
     pub(super) tails: Vec<Tail>,
     /// Columns of the reservoir.
     pub(super) columns: usize,
+    /// Those that are needed for about as long; the first has the times.
+    pub(super) families: Vec<FamilySpec>,
 }
 
 impl Layout {
@@ -196,16 +218,98 @@ impl Layout {
         for index in of_history {
             put(index, &mut words, &mut silences);
         }
+        let placed: Vec<Placed> =
+            placed.into_iter().map(|p| p.expect("each accumulator was placed")).collect();
+        let (groups, singles) = groups(plan, &placed);
+        let tails: Vec<Tail> = tails.into_values().collect();
         Self {
-            placed: placed.into_iter().map(|p| p.expect("each accumulator was placed")).collect(),
+            placed,
             words,
             history_at,
             silences,
             courses,
-            tails: tails.into_values().collect(),
+            groups,
+            singles,
+            families: families(plan, first_value, &tails),
+            tails,
             columns: first_value + plan.values.len(),
         }
     }
+}
+
+/// The columns by how long they are needed: a window's for as long as it reaches back, so that a restored
+/// state can take in its events again, and those of keys for as long as keys keep their numbers.
+fn families(plan: &WindowPlan, first_value: usize, tails: &[Tail]) -> Vec<FamilySpec> {
+    let mut spans_us = vec![0; first_value + plan.values.len()];
+    let mut needs = |column: usize, us: i64| spans_us[column] = us.max(spans_us[column]);
+    for accumulator in &plan.accumulators {
+        let us = accumulator.frame.keep_us();
+        needs(KEYS + accumulator.key, us);
+        column(accumulator.keep, first_value).into_iter().for_each(|column| needs(column, us));
+        if is_conditional(accumulator) {
+            needs(CONDITIONS, us);
+        }
+    }
+    for (index, dictionary) in plan.dictionaries.iter().enumerate() {
+        needs(KEYS + index, dictionary.keep_us);
+    }
+    needs(TIME, i64::MAX);
+    let mut columns: Vec<usize> = (0..spans_us.len()).collect();
+    columns.sort_by_key(|&column| std::cmp::Reverse(spans_us[column]));
+    let mut families: Vec<FamilySpec> = Vec::new();
+    let mut longest_us = i64::MAX;
+    for column in columns {
+        let joins = families.last().is_some_and(|family| {
+            family.columns == [TIME]
+                || spans_us[column] > longest_us / MUCH_SHORTER
+                || families.len() == MAX_FAMILIES
+        });
+        if !joins {
+            families.push(FamilySpec::default());
+        }
+        let family = families.last_mut().expect("there is one now");
+        if family.columns.is_empty() || family.columns == [TIME] {
+            longest_us = spans_us[column];
+        }
+        family.columns.push(column);
+    }
+    for (index, family) in families.iter_mut().enumerate() {
+        let reads = |tail: &Tail| family.columns.iter().any(|column| tail.columns.contains(column));
+        // All tails look at times.
+        family.tails = (0..tails.len()).filter(|&tail| index == 0 || reads(&tails[tail])).collect();
+    }
+    families
+}
+
+/// What can run side by side, and the rest.
+fn groups(plan: &WindowPlan, placed: &[Placed]) -> (Vec<Group>, Vec<usize>) {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut singles = Vec::new();
+    for (index, (spec, &Placed { key, leave, .. })) in plan.accumulators.iter().zip(placed).enumerate() {
+        let Leave::Tail { course, .. } = leave else {
+            singles.push(index);
+            continue;
+        };
+        let sums = match spec.keep {
+            Keep::Count => false,
+            Keep::Sum { value, squares: false } if plan.value_type(value) == ValueType::Int => true,
+            _ => {
+                singles.push(index);
+                continue;
+            }
+        };
+        let fits = |group: &Group| {
+            let beside = if sums { &group.sums } else { &group.counts };
+            (group.key, group.course) == (key, course) && beside.len() < SIDE_BY_SIDE
+        };
+        let found = groups.iter().position(fits).unwrap_or_else(|| {
+            groups.push(Group { key, course, ..Group::default() });
+            groups.len() - 1
+        });
+        let group = &mut groups[found];
+        if sums { &mut group.sums } else { &mut group.counts }.push(index);
+    }
+    (groups, singles)
 }
 
 /// Whether an accumulator asks for the conditions of events.

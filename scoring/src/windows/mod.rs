@@ -8,6 +8,7 @@
 //! - [`accumulate`]: what is kept per key, with [`wide`] numbers in [`chunked`] rows
 //! - [`state`]: all of it, moved on from batch to batch.
 //! - [`drive`]: the loop that takes each of them through a batch.
+//! - [`lanes`]: the same for several counts and sums at once.
 //! - [`course`]: the events of a step and its rows, in order.
 //! - [`labels`]: what events turn out to be, when that becomes known.
 //! - [`restore`]: the state again, from a checkpoint.
@@ -25,6 +26,7 @@ mod dictionary;
 mod drive;
 pub(crate) mod inputs;
 mod labels;
+mod lanes;
 pub(crate) mod layout;
 mod read;
 mod reservoir;

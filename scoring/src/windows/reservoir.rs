@@ -61,18 +61,37 @@ pub(super) struct Records {
     pub(super) labels: Vec<LabelRecord>,
 }
 
+/// Columns that are needed for about as long: kept in segments of their own, so that what short windows
+/// ask for does not lie about for as long as the longest window is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct FamilySpec {
+    /// The reservoir's columns.
+    pub(super) columns: Vec<usize>,
+    /// The tails that read some of them, as indexes into the layout's.
+    pub(super) tails: Vec<usize>,
+}
+
 /// An append-only queue of events with random access by sequence number.
 #[derive(Debug)]
 pub(super) struct Reservoir {
-    reservoir: u32,
-    columns: usize,
     store: Arc<dyn SegmentStore>,
-    /// The oldest segment that is still needed.
-    first_segment: u64,
     next_seq: u64,
     /// The newest segment, as columns, and its number.
     open: Vec<Vec<i64>>,
     open_segment: u64,
+    families: Vec<Family>,
+    /// Per column: its family, and which of the family's columns it is.
+    place: Vec<(usize, usize)>,
+}
+
+/// The sealed segments of some columns.
+#[derive(Debug)]
+struct Family {
+    /// The reservoir that the segments are stored under.
+    reservoir: u32,
+    columns: Vec<usize>,
+    /// The oldest segment that is still needed.
+    first_segment: u64,
     /// Segments that tails are reading.
     read: BTreeMap<u64, Segment>,
     /// Each sealed segment from `first_segment` on.
@@ -84,7 +103,7 @@ pub(super) struct Reservoir {
 struct Sealed {
     bytes: u64,
     checksum: u64,
-    /// The time of its first event.
+    /// The time of its first event, where the family has times.
     first_us: i64,
 }
 
@@ -101,17 +120,29 @@ pub(super) struct Segment {
 }
 
 impl Reservoir {
-    pub(super) fn new(reservoir: u32, columns: usize, store: Arc<dyn SegmentStore>) -> Self {
-        Self {
+    /// The first of `families` has the times; they are stored as the reservoirs from `first_reservoir` on.
+    pub(super) fn new(first_reservoir: u32, families: &[FamilySpec], store: Arc<dyn SegmentStore>) -> Self {
+        let columns = families.iter().map(|family| family.columns.len()).sum();
+        let mut place = vec![(0, 0); columns];
+        for (family, spec) in families.iter().enumerate() {
+            for (at, &column) in spec.columns.iter().enumerate() {
+                place[column] = (family, at);
+            }
+        }
+        let family = |(reservoir, spec): (u32, &FamilySpec)| Family {
             reservoir,
-            columns,
-            store,
+            columns: spec.columns.clone(),
             first_segment: 0,
+            read: BTreeMap::new(),
+            sealed: VecDeque::new(),
+        };
+        Self {
+            store,
             next_seq: 0,
             open: vec![Vec::with_capacity(SEGMENT); columns],
             open_segment: 0,
-            read: BTreeMap::new(),
-            sealed: VecDeque::new(),
+            families: (first_reservoir..).zip(families).map(family).collect(),
+            place,
         }
     }
 
@@ -120,9 +151,9 @@ impl Reservoir {
         self.next_seq
     }
 
-    /// The oldest sequence number that can still be read.
-    pub(super) const fn first_seq(&self) -> u64 {
-        self.first_segment * SEGMENT_EVENTS
+    /// The oldest sequence number of which the times can still be read.
+    pub(super) fn first_seq(&self) -> u64 {
+        self.families[0].first_segment * SEGMENT_EVENTS
     }
 
     /// The number of the newest segment, which is not sealed.
@@ -130,24 +161,34 @@ impl Reservoir {
         self.open_segment
     }
 
-    /// The sealed segments that are still needed.
-    pub(super) const fn sealed(&self) -> Range<u64> {
-        self.first_segment..self.open_segment()
+    /// How many families there are.
+    pub(super) fn families(&self) -> usize {
+        self.families.len()
     }
 
-    /// The checksums of the sealed segments that are still needed.
-    pub(super) fn checksums(&self) -> Vec<u64> {
-        self.sealed.iter().map(|sealed| sealed.checksum).collect()
+    /// The family of a column.
+    pub(super) fn family_of(&self, column: usize) -> usize {
+        self.place[column].0
+    }
+
+    /// The sealed segments of a family that are still needed.
+    pub(super) fn sealed(&self, family: usize) -> Range<u64> {
+        self.families[family].first_segment..self.open_segment
+    }
+
+    /// The checksums of those segments.
+    pub(super) fn checksums(&self, family: usize) -> Vec<u64> {
+        self.families[family].sealed.iter().map(|sealed| sealed.checksum).collect()
     }
 
     /// The full name of a segment.
-    pub(super) const fn id(&self, number: u64) -> SegmentId {
-        SegmentId { reservoir: self.reservoir, number }
+    pub(super) fn id(&self, family: usize, number: u64) -> SegmentId {
+        SegmentId { reservoir: self.families[family].reservoir, number }
     }
 
     /// Bytes that the sealed segments take.
     pub(super) fn sealed_bytes(&self) -> u64 {
-        self.sealed.iter().map(|sealed| sealed.bytes).sum()
+        self.families.iter().flat_map(|family| &family.sealed).map(|sealed| sealed.bytes).sum()
     }
 
     /// Events that fit before the newest segment is full.
@@ -163,46 +204,48 @@ impl Reservoir {
         self.next_seq += columns[TIME].len() as u64;
     }
 
-    /// Seals the newest segment if it is full.
-    pub(super) fn seal_if_full(&mut self, records: impl FnOnce(&mut Writer)) {
+    /// Seals the newest segment if it is full. `records` writes what a family's part says beside events.
+    pub(super) fn seal_if_full(&mut self, mut records: impl FnMut(usize, &mut Writer)) {
         if self.room() > 0 {
             return;
         }
         let number = self.open_segment;
-        let mut out = Writer::default();
-        self.pack(number, &mut out, records);
-        let bytes: Arc<[u8]> = out.finish().into();
         let first_us = self.open[TIME][0];
-        self.sealed.push_back(Sealed { bytes: bytes.len() as u64, checksum: checksum(&bytes), first_us });
-        self.store.put(self.id(number), bytes);
+        for index in 0..self.families.len() {
+            let mut out = Writer::default();
+            self.pack(&self.families[index].columns, &mut out);
+            records(index, &mut out);
+            let bytes: Arc<[u8]> = out.finish().into();
+            let sealed = Sealed { bytes: bytes.len() as u64, checksum: checksum(&bytes), first_us };
+            self.families[index].sealed.push_back(sealed);
+            self.store.put(self.id(index, number), bytes);
+        }
         self.open.iter_mut().for_each(Vec::clear);
         self.open_segment += 1;
     }
 
-    /// Writes the newest segment as it is, for a checkpoint.
-    pub(super) fn write_open(&self, out: &mut Writer, records: impl FnOnce(&mut Writer)) {
-        self.pack(self.open_segment(), out, records);
+    /// Writes the newest segment as it is, whole, for a checkpoint.
+    pub(super) fn write_open(&self, out: &mut Writer) {
+        self.pack(&(0..self.open.len()).collect::<Vec<_>>(), out);
     }
 
-    fn pack(&self, number: u64, out: &mut Writer, records: impl FnOnce(&mut Writer)) {
-        out.u64(number);
+    fn pack(&self, columns: &[usize], out: &mut Writer) {
+        out.u64(self.open_segment);
         out.u64(self.open[TIME].len() as u64);
-        for (index, column) in self.open.iter().enumerate() {
+        for &index in columns {
+            let column = &self.open[index];
             let mut packed = Writer::default();
             if index == TIME {
                 // Times rise: their steps are small.
                 let first = column.first().copied().unwrap_or(0);
-                let steps: Vec<i64> = std::iter::once(first)
-                    .chain(column.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])))
-                    .collect();
+                let steps: Vec<i64> = column.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
                 packed.i64(first);
-                codec::write(&mut packed, &steps[1..]);
+                codec::write(&mut packed, &steps);
             } else {
                 codec::write(&mut packed, column);
             }
             out.bytes(packed.as_bytes());
         }
-        records(out);
     }
 
     /// The values of `column` for `range`, appended to `out`.
@@ -263,8 +306,9 @@ impl Reservoir {
     /// The event of a time, if there is one that can still be read.
     pub(super) fn find(&mut self, time_us: i64) -> Result<Option<u64>, ScoreError> {
         let in_open = self.open[TIME].first().is_some_and(|&first_us| first_us <= time_us);
-        let before = self.sealed.partition_point(|sealed| sealed.first_us <= time_us) as u64;
-        let number = if in_open { self.open_segment } else { self.first_segment + before.saturating_sub(1) };
+        let Family { sealed, first_segment, .. } = &self.families[0];
+        let before = sealed.partition_point(|sealed| sealed.first_us <= time_us) as u64;
+        let number = if in_open { self.open_segment } else { first_segment + before.saturating_sub(1) };
         if !in_open && before == 0 {
             return Ok(None);
         }
@@ -279,75 +323,98 @@ impl Reservoir {
         if number == self.open_segment() {
             return Ok((first, &self.open[column]));
         }
-        let id = self.id(number);
-        let segment = self.segment(number)?;
-        let values = segment.column(column).map_err(|source| ScoreError::Segment { id, source })?;
-        Ok((first, values))
+        Ok((first, self.sealed_column(column, number)?))
     }
 
-    /// The sealed segment `number`.
-    pub(super) fn segment(&mut self, number: u64) -> Result<&mut Segment, ScoreError> {
-        let id = self.id(number);
-        match self.read.entry(number) {
+    /// A column of a sealed segment.
+    pub(super) fn sealed_column(&mut self, column: usize, number: u64) -> Result<&[i64], ScoreError> {
+        let (family, at) = self.place[column];
+        let id = self.id(family, number);
+        let segment = self.segment(family, number)?;
+        segment.column(at, column == TIME).map_err(|source| ScoreError::Segment { id, source })
+    }
+
+    /// What a sealed segment says beside its events.
+    pub(super) fn sealed_records(&mut self, family: usize, number: u64) -> Result<Records, ScoreError> {
+        let id = self.id(family, number);
+        self.segment(family, number)?.records().map_err(|source| ScoreError::Segment { id, source })
+    }
+
+    fn segment(&mut self, family: usize, number: u64) -> Result<&mut Segment, ScoreError> {
+        let id = self.id(family, number);
+        let Family { read, columns, .. } = &mut self.families[family];
+        match read.entry(number) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => Ok(entry.insert(fetch(&*self.store, id, self.columns)?)),
+            Entry::Vacant(entry) => Ok(entry.insert(fetch(&*self.store, id, columns.len())?)),
         }
     }
 
-    /// The oldest segment, if all of it is before `seq`.
-    pub(super) const fn passed_segment(&self, seq: u64) -> Option<u64> {
-        let ends = (self.first_segment + 1) * SEGMENT_EVENTS;
+    /// The oldest segment of a family, if all of it is before `seq`.
+    pub(super) fn passed_segment(&self, family: usize, seq: u64) -> Option<u64> {
+        let first = self.families[family].first_segment;
         // The segment that `seq` is in may still be open.
-        if ends <= seq && self.first_segment < self.open_segment() { Some(self.first_segment) } else { None }
+        ((first + 1) * SEGMENT_EVENTS <= seq && first < self.open_segment).then_some(first)
     }
 
-    /// Forgets the oldest segment.
-    pub(super) fn forget_first(&mut self) {
-        self.read.remove(&self.first_segment);
-        self.sealed.pop_front();
-        self.first_segment += 1;
-        self.store.forget(self.reservoir, self.first_segment);
+    /// Forgets the oldest segment of a family.
+    pub(super) fn forget_first(&mut self, family: usize) {
+        let family = &mut self.families[family];
+        family.read.remove(&family.first_segment);
+        family.sealed.pop_front();
+        family.first_segment += 1;
+        self.store.forget(family.reservoir, family.first_segment);
     }
 
     /// Lets go of unpacked segments that no tail is in.
     pub(super) fn keep_unpacked(&mut self, tails: &[u64]) {
-        self.read.retain(|&number, _| tails.iter().any(|seq| seq / SEGMENT_EVENTS == number));
+        for family in &mut self.families {
+            family.read.retain(|&number, _| tails.iter().any(|seq| seq / SEGMENT_EVENTS == number));
+        }
     }
 
-    /// Takes up what a checkpoint says: the sealed segments from the store, the newest from `open`. Also
-    /// returns what each sealed segment says beside its events.
-    pub(super) fn restore(
-        reservoir: u32,
-        columns: usize,
-        store: Arc<dyn SegmentStore>,
-        sealed: Range<u64>,
+    /// Takes up what a checkpoint says: the newest segment from `open`.
+    pub(super) fn restore_open(&mut self, number: u64, open: &mut Segment) -> Result<(), SnapshotError> {
+        self.open_segment = number;
+        self.next_seq = number * SEGMENT_EVENTS + open.events as u64;
+        for (index, column) in self.open.iter_mut().enumerate() {
+            column.extend_from_slice(open.column(index, index == TIME)?);
+        }
+        if open.events < SEGMENT {
+            Ok(())
+        } else {
+            Err(SnapshotError::Damaged("the newest segment is too long"))
+        }
+    }
+
+    /// Takes up a family's sealed segments from the store, which are those from `first` on with these
+    /// checksums. Returns what each says beside its events.
+    pub(super) fn restore_family(
+        &mut self,
+        index: usize,
+        first: u64,
         checksums: &[u64],
-        open: &mut Segment,
-    ) -> Result<(Self, Vec<Records>), SnapshotError> {
-        let mut restored = Self::new(reservoir, columns, store);
-        restored.first_segment = sealed.start;
-        restored.open_segment = sealed.end;
-        restored.next_seq = sealed.end * SEGMENT_EVENTS + open.events as u64;
-        for (index, column) in restored.open.iter_mut().enumerate() {
-            column.extend_from_slice(open.column(index)?);
-        }
-        if open.events >= SEGMENT {
-            return Err(SnapshotError::Damaged("the newest segment is too long"));
-        }
-        let mut records = Vec::new();
-        for (number, &expected) in sealed.zip(checksums) {
-            let id = restored.id(number);
-            let mut segment = fetch(&*restored.store, id, columns)
+    ) -> Result<Vec<Records>, SnapshotError> {
+        let mut all = Vec::new();
+        for (number, &expected) in (first..).zip(checksums) {
+            let id = self.id(index, number);
+            let columns = &self.families[index].columns;
+            let mut segment = fetch(&*self.store, id, columns.len())
                 .map_err(|error| SnapshotError::Segment { id, reason: error.to_string() })?;
             if checksum(&segment.bytes) != expected {
                 return Err(SnapshotError::Segment { id, reason: "it is of another run".to_owned() });
             }
-            let first_us = segment.column(TIME)?.first().copied().unwrap_or(i64::MAX);
-            let bytes = segment.bytes.len() as u64;
-            restored.sealed.push_back(Sealed { bytes, checksum: expected, first_us });
-            records.push(segment.records()?);
+            let times = columns.iter().position(|&column| column == TIME);
+            let first_us = match times {
+                Some(at) => segment.column(at, true)?.first().copied().unwrap_or(i64::MAX),
+                None => i64::MAX,
+            };
+            all.push(segment.records()?);
+            let sealed = Sealed { bytes: segment.bytes.len() as u64, checksum: expected, first_us };
+            self.families[index].sealed.push_back(sealed);
         }
-        Ok((restored, records))
+        self.families[index].first_segment = first;
+        let whole = first + checksums.len() as u64 == self.open_segment;
+        if whole { Ok(all) } else { Err(SnapshotError::Damaged("the segments do not meet the newest one")) }
     }
 }
 
@@ -369,7 +436,7 @@ fn checksum(segment: &[u8]) -> u64 {
 }
 
 impl Segment {
-    /// Reads where things are in a segment that [`Reservoir::pack`] wrote into `bytes`.
+    /// Reads where things are in a segment that `Reservoir::pack` wrote into `bytes`.
     pub(super) fn open(
         input: &mut Reader<'_>,
         bytes: Arc<[u8]>,
@@ -398,21 +465,22 @@ impl Segment {
         })
     }
 
-    pub(super) fn column(&mut self, index: usize) -> Result<&[i64], SnapshotError> {
+    fn column(&mut self, index: usize, is_time: bool) -> Result<&[i64], SnapshotError> {
         if self.unpacked[index].is_none() {
             let mut input = Reader::part(&self.bytes[self.packed[index].clone()]);
             let mut values = Vec::with_capacity(self.events);
-            if index == TIME {
-                let mut last = input.i64()?;
+            if is_time {
+                let first = input.i64()?;
                 if self.events > 0 {
-                    values.push(last);
-                    codec::read(&mut input, self.events - 1, |step| {
-                        last = last.wrapping_add(step);
-                        values.push(last);
-                    })?;
+                    values.push(first);
+                    codec::read(&mut input, self.events - 1, &mut values)?;
+                    // Steps, summed up.
+                    for at in 1..values.len() {
+                        values[at] = values[at].wrapping_add(values[at - 1]);
+                    }
                 }
             } else {
-                codec::read(&mut input, self.events, |value| values.push(value))?;
+                codec::read(&mut input, self.events, &mut values)?;
             }
             input.finish()?;
             self.unpacked[index] = Some(values);

@@ -1,5 +1,6 @@
 //! A checkpoint → the state of windows, as if it had never stopped.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,9 +9,9 @@ use super::dictionary::Dictionary;
 use super::drive::{Course, Feed, drive, drive_history};
 use super::labels::relabel;
 use super::layout::{Layout, Leave, Placed};
-use super::reservoir::{CONDITIONS, KEYS, KeyOf, Reservoir, Segment, TIME};
+use super::reservoir::{CONDITIONS, KEYS, KeyOf, Reservoir, SEGMENT_EVENTS, Segment, TIME};
 use super::spec::WindowPlan;
-use super::state::{Kind, STEP_EVENTS, WindowState, with_accumulator};
+use super::state::{Kind, STEP_EVENTS, WindowState, first_reservoir, with_accumulator};
 use crate::binary::Reader;
 use crate::error::{ScoreError, SnapshotError};
 use crate::store::SegmentStore;
@@ -20,35 +21,37 @@ impl WindowState {
     /// what the events between two tails add up to.
     pub(crate) fn restore(
         plan: Arc<WindowPlan>,
-        reservoir: u32,
+        layer: usize,
         store: Arc<dyn SegmentStore>,
         input: &mut Reader<'_>,
     ) -> Result<Self, SnapshotError> {
         let layout = Arc::new(Layout::new(&plan));
-        let first = input.u64()?;
-        let checksums = input.u64s()?;
-        let sealed = first..first + checksums.len() as u64;
+        let newest = input.u64()?;
         let tails = input.u64s()?;
+        let sealed = layout.families.iter().map(|_| Ok((input.u64()?, input.u64s()?)));
+        let sealed: Vec<(u64, Vec<u64>)> = sealed.collect::<Result<_, SnapshotError>>()?;
         let open: Arc<[u8]> = input.bytes()?.into();
-        let mut open =
-            Segment::open(&mut Reader::part(&open), Arc::clone(&open), sealed.end, layout.columns)?;
-        let (reservoir, mut records) =
-            Reservoir::restore(reservoir, layout.columns, store, sealed.clone(), &checksums, &mut open)?;
-        let newest = open.records()?;
+        let mut open = Segment::open(&mut Reader::part(&open), Arc::clone(&open), newest, layout.columns)?;
+        let mut reservoir = Reservoir::new(first_reservoir(layer), &layout.families, store);
+        reservoir.restore_open(newest, &mut open)?;
+        let (mut keys, mut labels) = (Vec::new(), Vec::new());
+        for (family, (first, checksums)) in sealed.iter().enumerate() {
+            for (home, records) in (*first..).zip(reservoir.restore_family(family, *first, checksums)?) {
+                keys.extend(records.keys.into_iter().map(|key| (home, key)));
+                labels.extend(records.labels);
+            }
+        }
         let mut state = Self::over(plan, layout, reservoir);
         let bounds = state.reservoir.first_seq()..=state.reservoir.next_seq();
         if tails.len() != state.tails.len() || !tails.iter().all(|tail| bounds.contains(tail)) {
             return Err(SnapshotError::Damaged("the tails do not fit the reservoir"));
         }
         state.tails = tails;
-        state.records = newest.keys.iter().map(|(record, _)| record.clone()).collect();
-        state.new_labels.clone_from(&newest.labels);
-        records.push(newest);
-        state.restore_labels(records.iter().flat_map(|records| records.labels.iter().copied()));
-        let keys: Vec<(u64, KeyOf)> = (first..)
-            .zip(records)
-            .flat_map(|(home, of)| of.keys.into_iter().map(move |key| (home, key)))
-            .collect();
+        let records = open.records()?;
+        state.records = records.keys.iter().map(|(record, _)| record.clone()).collect();
+        state.restore_labels(labels.into_iter().chain(records.labels.iter().copied()));
+        state.new_labels = records.labels;
+        keys.extend(records.keys.into_iter().map(|key| (newest, key)));
         state.restore_keys(&keys)?;
         state.restore_ranges().map_err(unreadable)?;
         state.restore_histories(&keys).map_err(unreadable)?;
@@ -106,13 +109,19 @@ impl WindowState {
             self.reservoir.gather(column, part.clone(), &mut values).map(|()| values)
         };
         let keys = column(KEYS + placed.key)?;
-        let mut conditions = column(CONDITIONS)?;
-        let values = column(placed.column.unwrap_or(CONDITIONS))?;
-        relabel(&self.plan, &self.labels, part.clone(), &mut conditions);
+        // Where nothing is asked of a column, any will do.
+        let conditional = placed.place.mask | placed.place.valid_mask != 0;
+        let mut conditions = column(if conditional { CONDITIONS } else { TIME })?;
+        let values = column(placed.column.unwrap_or(TIME))?;
+        if conditional {
+            relabel(&self.plan, &self.labels, part.clone(), &mut conditions);
+        }
         let seqs: Vec<i64> = (part.start.cast_signed()..part.end.cast_signed()).collect();
+        let order: Vec<u32> = (0..).take(seqs.len()).collect();
         let course = Course {
             signs: &vec![1; seqs.len()],
             reads: &vec![0; seqs.len()],
+            order: &order,
             seqs: &seqs,
             keys: &keys,
             conditions: &conditions,
@@ -143,7 +152,9 @@ impl WindowState {
                 }
             }
             let mut last_us = vec![i64::MIN; since.len()];
-            for part in parts(self.reservoir.first_seq()..self.reservoir.next_seq()) {
+            let family = self.reservoir.family_of(KEYS + dictionary);
+            let first = self.reservoir.sealed(family).start * SEGMENT_EVENTS;
+            for part in parts(first..self.reservoir.next_seq()) {
                 self.relive(dictionary, part, &since, &mut last_us)?;
                 self.reservoir.keep_unpacked(&[]);
             }
@@ -162,8 +173,17 @@ impl WindowState {
     ) -> Result<(), ScoreError> {
         let layout = Arc::clone(&self.layout);
         let mut columns: Vec<Vec<i64>> = vec![Vec::new(); layout.columns];
-        for (index, column) in columns.iter_mut().enumerate() {
-            self.reservoir.gather(index, part.clone(), column)?;
+        let histories =
+            layout.placed.iter().filter(|p| p.key == dictionary && matches!(p.leave, Leave::Silence(_)));
+        let mut asked = BTreeSet::from([TIME, KEYS + dictionary]);
+        for placed in histories {
+            asked.extend(placed.column);
+            if placed.place.mask | placed.place.valid_mask != 0 {
+                asked.insert(CONDITIONS);
+            }
+        }
+        for column in asked {
+            self.reservoir.gather(column, part.clone(), &mut columns[column])?;
         }
         for (row, seq) in (part.start..part.end).enumerate() {
             let id = key(columns[KEYS + dictionary][row]) as usize;
@@ -184,12 +204,13 @@ impl WindowState {
                 if placed.key != dictionary || !matches!(placed.leave, Leave::Silence(_)) {
                     continue;
                 }
-                let of_row = |column: usize| std::slice::from_ref(&columns[column][row]);
+                // Where nothing is asked of a column, any will do.
+                let of_row = |column: usize| columns[column].get(row..=row).unwrap_or(&[0]);
                 let enter = Feed {
                     first_seq: seq,
                     keys: of_row(KEYS + dictionary),
                     conditions: of_row(CONDITIONS),
-                    values: of_row(placed.column.unwrap_or(CONDITIONS)),
+                    values: of_row(placed.column.unwrap_or(TIME)),
                     cuts: &[1],
                 };
                 let (state, rows, mut out) = (&mut self.words[dictionary], enter.keys, Vec::new());

@@ -1,7 +1,6 @@
 //! The state of windows that share a reservoir, moved on from batch to batch.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
@@ -9,13 +8,14 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use super::accumulate::{
     Count, Distinct, Extreme, ExtremeEver, First, FirstEver, FloatSum, IntSquares, IntSum, Last, Ring, key,
 };
-use super::chunked::Chunked;
+use super::chunked::{APPROACH, Chunked};
 use super::course::{Happening, Passing};
 use super::dictionary::Dictionary;
-use super::drive::{Feed, drive, drive_history};
+use super::drive::{Course, Feed, drive, drive_history, read_only};
 use super::inputs::prepare;
 use super::labels::{Label, relabel};
-use super::layout::{Layout, Leave};
+use super::lanes::{self, Lane};
+use super::layout::{Group, Layout, Leave, MAX_FAMILIES, Placed};
 use super::read::Column;
 use super::reservoir::{
     CONDITIONS, KEYS, KeyRecord, LabelRecord, Reservoir, SEGMENT_EVENTS, TIME, write_records,
@@ -24,7 +24,7 @@ use super::spec::{Keep, ValueType, WindowPlan};
 use crate::binary::Writer;
 use crate::error::ScoreError;
 use crate::probe::{Probe, Stage};
-use crate::store::SegmentStore;
+use crate::store::{SegmentId, SegmentStore};
 
 /// Rows taken through all accumulators at a time: what they touch stays in the cache meanwhile.
 const STEP_ROWS: usize = 1_024;
@@ -128,9 +128,9 @@ macro_rules! with_accumulator {
 pub(super) use with_accumulator;
 
 impl WindowState {
-    pub(crate) fn new(plan: Arc<WindowPlan>, reservoir: u32, store: Arc<dyn SegmentStore>) -> Self {
+    pub(crate) fn new(plan: Arc<WindowPlan>, layer: usize, store: Arc<dyn SegmentStore>) -> Self {
         let layout = Arc::new(Layout::new(&plan));
-        let reservoir = Reservoir::new(reservoir, layout.columns, store);
+        let reservoir = Reservoir::new(first_reservoir(layer), &layout.families, store);
         Self::over(plan, layout, reservoir)
     }
 
@@ -200,13 +200,22 @@ impl WindowState {
     fn seal_if_full(&mut self, seq: u64) {
         let segment = seq / SEGMENT_EVENTS;
         let Self { reservoir, records, dictionaries, new_labels, .. } = self;
-        reservoir.seal_if_full(|out| {
-            let (of_segment, later): (VecDeque<_>, VecDeque<_>) =
-                std::mem::take(records).into_iter().partition(|r| r.since / SEGMENT_EVENTS <= segment);
-            write_records(out, segment, live_records(&of_segment, dictionaries), new_labels);
-            *records = later;
-            new_labels.clear();
+        if reservoir.room() > 0 {
+            return;
+        }
+        let (of_segment, later): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(records).into_iter().partition(|r| r.since / SEGMENT_EVENTS <= segment);
+        *records = later;
+        let families: Vec<usize> =
+            (0..dictionaries.len()).map(|dictionary| reservoir.family_of(KEYS + dictionary)).collect();
+        let labels_in = reservoir.family_of(CONDITIONS);
+        reservoir.seal_if_full(|family, out| {
+            let keys =
+                live_records(&of_segment, dictionaries).filter(|(r, _)| families[r.dictionary] == family);
+            let labels = if family == labels_in { new_labels.as_slice() } else { &[] };
+            write_records(out, segment, keys, labels);
         });
+        new_labels.clear();
     }
 
     pub(super) fn make_room(&mut self) {
@@ -318,14 +327,23 @@ impl WindowState {
         let each: Vec<usize> = (1..=count).collect();
         let expired: Vec<_> =
             (0..layout.silences.len()).map(|silence| self.silence(silence, rows, first_seq)).collect();
+        for group in &layout.groups {
+            self.run_group(group, count, outputs);
+        }
         let mut read = std::mem::take(&mut self.read);
-        for (index, placed) in layout.placed.iter().enumerate() {
+        for &index in &layout.singles {
+            let placed = &layout.placed[index];
             let state = &mut self.words[placed.key];
             match placed.leave {
                 Leave::Tail { course, .. } => {
-                    let course = self.courses[course].of(&layout.courses[course], placed);
+                    let (happening, spec) = (&self.courses[course], &layout.courses[course]);
                     with_accumulator!(&mut self.kinds[index], accumulator => {
-                        drive(accumulator, state, placed.place, course, count, &mut read);
+                        if happening.passes_by(placed.place.mask) {
+                            read_only(accumulator, state, placed.place, happening.rows(placed.key), &mut read);
+                        } else {
+                            let course = happening.of(spec, placed);
+                            drive(accumulator, state, placed.place, course, count, &mut read);
+                        }
                     }, ring => unreachable!("rows are kept by history"));
                 }
                 Leave::Silence(silence) => {
@@ -344,19 +362,55 @@ impl WindowState {
                     }, ring => drive_history(&mut Ring, state, placed.place, feeds, keys, &mut read));
                 }
             }
-            for &output in &placed.outputs {
-                if let Some(column) = outputs.get_mut(output) {
-                    column.extend(&self.plan.outputs[output], &read, count);
-                }
-            }
+            show(&self.plan, placed, &read, count, outputs);
         }
         self.read = read;
         for (tail, spec) in layout.tails.iter().enumerate() {
             for &dictionary in &spec.releases {
                 let passing = &self.passing[tail];
-                for (&id, seq) in passing.columns[KEYS + dictionary].iter().zip(passing.first_seq..) {
-                    self.dictionaries[dictionary].release(key(id), seq);
+                let numbering = &mut self.dictionaries[dictionary];
+                let mut seq = passing.first_seq;
+                for ids in passing.columns[KEYS + dictionary].chunks(APPROACH) {
+                    numbering.approach_numbers(ids.iter().map(|&id| key(id)));
+                    for &id in ids {
+                        numbering.release(key(id), seq);
+                        seq += 1;
+                    }
                 }
+            }
+        }
+    }
+
+    /// Takes counts and sums of one key and frame through it together; those for which no event counts are
+    /// only read.
+    fn run_group(&mut self, group: &Group, rows: usize, outputs: &mut [Column]) {
+        let layout = Arc::clone(&self.layout);
+        let (happening, spec) = (&self.courses[group.course], &layout.courses[group.course]);
+        let state = &mut self.words[group.key];
+        let lanes = |of: &[usize]| {
+            let counting = of.iter().filter(|&&index| !happening.passes_by(layout.placed[index].place.mask));
+            let lane = |&index: &usize| {
+                let placed = &layout.placed[index];
+                let Course { conditions, values, .. } = happening.of(spec, placed);
+                (index, Lane { place: placed.place, conditions, values, out: Vec::new() })
+            };
+            counting.map(lane).unzip::<usize, Lane<'_>, Vec<_>, Vec<_>>()
+        };
+        let ((counts, mut count_lanes), (sums, mut sum_lanes)) = (lanes(&group.counts), lanes(&group.sums));
+        if let Some(&any) = counts.iter().chain(&sums).next() {
+            let course = happening.of(spec, &layout.placed[any]);
+            lanes::run(&mut count_lanes, &mut sum_lanes, state, course, rows);
+        }
+        for (index, lane) in counts.iter().chain(&sums).zip(count_lanes.into_iter().chain(sum_lanes)) {
+            show(&self.plan, &layout.placed[*index], &lane.out, rows, outputs);
+        }
+        for &index in group.counts.iter().chain(&group.sums) {
+            let placed = &layout.placed[index];
+            if happening.passes_by(placed.place.mask) {
+                with_accumulator!(&self.kinds[index], accumulator => {
+                    read_only(accumulator, state, placed.place, happening.rows(group.key), &mut self.read);
+                }, ring => unreachable!("rows are kept by history"));
+                show(&self.plan, placed, &self.read, rows, outputs);
             }
         }
     }
@@ -390,37 +444,45 @@ impl WindowState {
     /// Forgets segments that all tails have passed, after saving what only they say: a few at a time,
     /// so that the first event after a long silence does not wait for all of them.
     fn retire(&mut self) -> Result<(), ScoreError> {
-        let oldest = self.tails.iter().copied().min().unwrap_or(self.reservoir.next_seq());
-        for _ in 0..RETIRED_PER_STEP {
-            let Some(number) = self.reservoir.passed_segment(oldest) else { break };
-            let (since, home) = (self.reservoir.next_seq(), self.reservoir.open_segment());
-            let mut carried = BTreeSet::new();
-            let id = self.reservoir.id(number);
-            let segment = self.reservoir.segment(number)?;
-            let damaged = |source| ScoreError::Segment { id, source };
-            for (record, _) in segment.records().map_err(damaged)?.keys {
-                if self.dictionaries[record.dictionary].value_at(record.id, number).is_some() {
-                    carried.insert((record.dictionary, record.id));
+        for family in 0..self.reservoir.families() {
+            let tails = self.layout.families[family].tails.iter().map(|&tail| self.tails[tail]);
+            let oldest = tails.min().unwrap_or(self.reservoir.next_seq());
+            for _ in 0..RETIRED_PER_STEP {
+                let Some(number) = self.reservoir.passed_segment(family, oldest) else { break };
+                self.carry(family, number)?;
+                self.reservoir.forget_first(family);
+            }
+        }
+        // A label is recorded with its event's segment or a later one: none of those is needed here.
+        self.labels = self.labels.split_off(&self.reservoir.first_seq());
+        Ok(())
+    }
+
+    /// Gives what only a segment says of keys that are needed on to the newest one.
+    fn carry(&mut self, family: usize, number: u64) -> Result<(), ScoreError> {
+        let (since, home) = (self.reservoir.next_seq(), self.reservoir.open_segment());
+        let mut carried = BTreeSet::new();
+        for (record, _) in self.reservoir.sealed_records(family, number)?.keys {
+            if self.dictionaries[record.dictionary].value_at(record.id, number).is_some() {
+                carried.insert((record.dictionary, record.id));
+            }
+        }
+        for dictionary in 0..self.dictionaries.len() {
+            let has_history = self.layout.history_at[dictionary] < self.layout.words[dictionary];
+            if !has_history || self.reservoir.family_of(KEYS + dictionary) != family {
+                continue;
+            }
+            for &id in self.reservoir.sealed_column(KEYS + dictionary, number)? {
+                if self.dictionaries[dictionary].is_live(key(id)) {
+                    carried.insert((dictionary, key(id)));
                 }
             }
-            for dictionary in 0..self.dictionaries.len() {
-                if self.layout.history_at[dictionary] < self.layout.words[dictionary] {
-                    for &id in segment.column(KEYS + dictionary).map_err(damaged)? {
-                        if self.dictionaries[dictionary].is_live(key(id)) {
-                            carried.insert((dictionary, key(id)));
-                        }
-                    }
-                }
-            }
-            for (dictionary, id) in carried {
-                self.dictionaries[dictionary].rehome(id, home);
-                let history = self.history(dictionary, id).to_vec();
-                let history = if history.iter().all(|&word| word == 0) { Vec::new() } else { history };
-                self.records.push_back(KeyRecord { dictionary, id, since, history });
-            }
-            self.reservoir.forget_first();
-            // A label is recorded with its event's segment or a later one: none of those is needed here.
-            self.labels = self.labels.split_off(&self.reservoir.first_seq());
+        }
+        for (dictionary, id) in carried {
+            self.dictionaries[dictionary].rehome(id, home);
+            let history = self.history(dictionary, id).to_vec();
+            let history = if history.iter().all(|&word| word == 0) { Vec::new() } else { history };
+            self.records.push_back(KeyRecord { dictionary, id, since, history });
         }
         Ok(())
     }
@@ -435,15 +497,16 @@ impl WindowState {
 
     /// Writes what is not in sealed segments, and which of those it goes on from.
     pub(crate) fn write(&self, out: &mut Writer) {
-        let sealed = self.reservoir.sealed();
-        out.u64(sealed.start);
-        out.u64s(&self.reservoir.checksums());
+        out.u64(self.reservoir.open_segment());
         out.u64s(&self.tails);
+        for family in 0..self.reservoir.families() {
+            out.u64(self.reservoir.sealed(family).start);
+            out.u64s(&self.reservoir.checksums(family));
+        }
         let mut open = Writer::default();
-        self.reservoir.write_open(&mut open, |out| {
-            let records = live_records(&self.records, &self.dictionaries);
-            write_records(out, sealed.end, records, &self.new_labels);
-        });
+        self.reservoir.write_open(&mut open);
+        let records = live_records(&self.records, &self.dictionaries);
+        write_records(&mut open, self.reservoir.open_segment(), records, &self.new_labels);
         out.bytes(open.as_bytes());
     }
 
@@ -469,13 +532,33 @@ impl WindowState {
 
     /// Events in sealed segments.
     pub(crate) fn sealed_events(&self) -> u64 {
-        let sealed = self.reservoir.sealed();
+        let sealed = self.reservoir.sealed(0);
         (sealed.end - sealed.start) * SEGMENT_EVENTS
     }
 
     /// The sealed segments that a checkpoint now would name.
-    pub(crate) fn segments(&self) -> Range<u64> {
-        self.reservoir.sealed()
+    pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentId> + '_ {
+        let all = (0..self.reservoir.families()).flat_map(|f| self.reservoir.sealed(f).map(move |n| (f, n)));
+        all.map(|(family, number)| self.reservoir.id(family, number))
+    }
+
+    /// The segments that are not sealed yet.
+    pub(crate) fn open_segments(&self) -> impl Iterator<Item = SegmentId> + '_ {
+        (0..self.reservoir.families()).map(|family| self.reservoir.id(family, self.reservoir.open_segment()))
+    }
+}
+
+/// The first of the reservoirs that a layer's segments are stored under.
+pub(super) fn first_reservoir(layer: usize) -> u32 {
+    u32::try_from(layer * MAX_FAMILIES).expect("there are few layers")
+}
+
+/// Appends what was read of an accumulator to the outputs that are made of it.
+fn show(plan: &WindowPlan, placed: &Placed, read: &[u64], rows: usize, outputs: &mut [Column]) {
+    for &output in &placed.outputs {
+        if let Some(column) = outputs.get_mut(output) {
+            column.extend(&plan.outputs[output], read, rows);
+        }
     }
 }
 

@@ -1,0 +1,127 @@
+//! The condition of one rule, evaluated on no more rows and columns than it takes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array as _, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::{Float64Type, Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
+use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns, split_conjunction};
+
+use super::bounds::{Bound, Ranges};
+use crate::error::ScoreError;
+use crate::windows::inputs::evaluate;
+
+/// A condition, and the figures that are shown where it holds.
+#[derive(Debug, Clone)]
+pub(super) struct Condition {
+    bound: Bound,
+    /// The columns it reads, by their places in a batch, and as a relation of their own: rows of that
+    /// are cheap to pick.
+    reads: Vec<usize>,
+    schema: SchemaRef,
+    /// All have to be true of a row.
+    conjuncts: Vec<Arc<dyn PhysicalExpr>>,
+    observed: Arc<dyn PhysicalExpr>,
+    limit: Arc<dyn PhysicalExpr>,
+}
+
+/// A row on which a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Hit {
+    pub(super) row: usize,
+    pub(super) observed: f64,
+    pub(super) limit: f64,
+}
+
+impl Condition {
+    /// Takes a boolean expression over batches of `schema` apart, and two that are doubles.
+    pub(super) fn new(
+        when: Arc<dyn PhysicalExpr>,
+        observed: Arc<dyn PhysicalExpr>,
+        limit: Arc<dyn PhysicalExpr>,
+        schema: &Schema,
+    ) -> Result<Self, DataFusionError> {
+        let (when, observed, limit) = (folded(when)?, folded(observed)?, folded(limit)?);
+        let reads = [&when, &observed, &limit].into_iter().flat_map(collect_columns).map(|c| c.index());
+        let reads: Vec<usize> = reads.collect::<BTreeSet<_>>().into_iter().collect();
+        let own = schema.project(&reads)?;
+        let mut conjuncts = split_conjunction(&when);
+        // What has a bound is a comparison with a constant: cheap, and it leaves few rows to the others.
+        conjuncts.sort_by_key(|conjunct| Bound::of(conjunct, schema) == Bound::Unknown);
+        let conjuncts =
+            conjuncts.into_iter().map(|conjunct| reassign_expr_columns(Arc::clone(conjunct), &own));
+        Ok(Self {
+            bound: Bound::of(&when, schema),
+            conjuncts: conjuncts.collect::<Result<_, _>>()?,
+            observed: reassign_expr_columns(observed, &own)?,
+            limit: reassign_expr_columns(limit, &own)?,
+            schema: Arc::new(own),
+            reads,
+        })
+    }
+
+    /// False only when the condition holds on no row of the batch.
+    pub(super) fn may_hold(&self, ranges: &Ranges<'_>) -> bool {
+        self.bound.may_hold(ranges)
+    }
+
+    /// The rows on which the condition holds, in order. `rule` is what errors name.
+    pub(super) fn hits(&self, rule: &str, batch: &RecordBatch) -> Result<Vec<Hit>, ScoreError> {
+        let failed = |e: ArrowError| ScoreError::Evaluate { expression: rule.to_owned(), source: e.into() };
+        let columns = self.reads.iter().map(|&column| Arc::clone(batch.column(column))).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let mut left =
+            RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(failed)?;
+        let mut rows: Vec<usize> = (0..batch.num_rows()).collect();
+        for conjunct in &self.conjuncts {
+            let holds = evaluate(rule, &**conjunct, &left)?;
+            let holds = holds.as_boolean();
+            // Rows where the condition is NULL do not match.
+            let holds = holds.values() & holds.nulls().map_or(holds.values(), NullBuffer::inner);
+            match holds.count_set_bits() {
+                0 => return Ok(Vec::new()),
+                all if all == rows.len() => {}
+                _ => {
+                    rows = holds.set_indices().map(|at| rows[at]).collect();
+                    left = filter_record_batch(&left, &BooleanArray::new(holds, None)).map_err(failed)?;
+                }
+            }
+        }
+        let figures = |expr: &Arc<dyn PhysicalExpr>| -> Result<Vec<f64>, ScoreError> {
+            let figures = evaluate(rule, &**expr, &left)?;
+            // JSON has no infinity: a figure that is not a number is shown as 0.
+            let shown = |figure: Option<f64>| figure.filter(|f| f.is_finite()).unwrap_or(0.0);
+            Ok(figures.as_primitive::<Float64Type>().iter().map(shown).collect())
+        };
+        let figures = figures(&self.observed)?.into_iter().zip(figures(&self.limit)?);
+        Ok(rows
+            .into_iter()
+            .zip(figures)
+            .map(|(row, (observed, limit))| Hit { row, observed, limit })
+            .collect())
+    }
+}
+
+/// The expression with its constant parts computed, casts of constants above all. What fails is left as it
+/// is: it fails on those rows that come to it.
+fn folded(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+    let one_row = RecordBatchOptions::new().with_row_count(Some(1));
+    let one_row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &one_row)?;
+    expr.transform_up(|expr| {
+        let children = expr.children();
+        let is_constant = !children.is_empty() && children.iter().all(|child| child.is::<Literal>());
+        Ok(match is_constant.then(|| expr.evaluate(&one_row)) {
+            Some(Ok(ColumnarValue::Scalar(value))) => Transformed::yes(Arc::new(Literal::new(value))),
+            _ => Transformed::no(expr),
+        })
+    })
+    .data()
+}
