@@ -151,6 +151,9 @@ pub struct Decided {
 pub struct Taken {
     /// Of `transactions.labelled`.
     pub labelled: Vec<u64>,
+    /// Of `lists.changed`; absent while nothing has ever been taken in from there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lists: Vec<u64>,
 }
 
 impl Message for Decided {

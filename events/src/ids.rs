@@ -170,21 +170,53 @@ impl FromStr for CardToken {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let lower_alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-        text.strip_prefix("tok_")
-            .and_then(|rest| rest.split_once('_'))
-            .filter(|(key, mac)| {
-                (1..=16).contains(&key.len())
-                    && key.bytes().all(lower_alnum)
-                    && mac.len() == 32
-                    && mac.bytes().all(hex)
-            })
-            .map(|_| Self(text.to_owned()))
-            .ok_or(InvalidId {
-                what: "card token",
-                expected: "`tok_`, a key id, `_` and 32 hexadecimal digits",
-            })
+        token_parts(text).map(|_| Self(text.to_owned())).ok_or(InvalidId {
+            what: "card token",
+            expected: "`tok_`, a key id, `_` and 32 hexadecimal digits",
+        })
+    }
+}
+
+/// The key's id and the HMAC of what is a card token.
+pub(crate) fn token_parts(text: &str) -> Option<(&str, [u8; 16])> {
+    let (key, digits) = text.strip_prefix("tok_")?.split_once('_')?;
+    let lower_alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    if !(1..=16).contains(&key.len()) || !key.bytes().all(lower_alnum) || digits.len() != 32 {
+        return None;
+    }
+    let digit = |b: u8| match b {
+        b'0'..=b'9' => Some(b - b'0'),
+        b'a'..=b'f' => Some(b - b'a' + 10),
+        _ => None,
+    };
+    let mut mac = [0; 16];
+    for (byte, pair) in mac.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some((key, mac))
+}
+
+/// A list: 1 to 64 of `a-z`, `0-9` and `_`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct ListId(String);
+
+impl ListId {
+    /// The text of the id.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ListId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let fits = (1..=64).contains(&text.len())
+            && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+        fits.then(|| Self(text.to_owned()))
+            .ok_or(InvalidId { what: "list id", expected: "1 to 64 of a-z, 0-9 and `_`" })
     }
 }
 
@@ -220,3 +252,4 @@ macro_rules! text_id {
 
 text_id!(MerchantId);
 text_id!(CardToken);
+text_id!(ListId);

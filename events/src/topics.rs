@@ -6,15 +6,29 @@ pub const CREATED: &str = "transactions.created";
 pub const DECIDED: &str = "transactions.decided";
 /// Labels, keyed by transaction id.
 pub const LABELLED: &str = "transactions.labelled";
+/// Changes to lists, keyed by list, scope and value.
+pub const LISTS_CHANGED: &str = "lists.changed";
 /// Alerts, keyed by card token.
 pub const ALERTS: &str = "fraud.alerts";
 
 /// All topics a producer writes to, without their dead-letter topics.
-pub const ALL: [&str; 4] = [CREATED, DECIDED, LABELLED, ALERTS];
+pub const ALL: [&str; 5] = [CREATED, DECIDED, LABELLED, LISTS_CHANGED, ALERTS];
 
 /// The dead-letter topics, in the order of [`ALL`].
-pub const DEAD_LETTERS: [&str; 4] =
-    ["transactions.created.dlq", "transactions.decided.dlq", "transactions.labelled.dlq", "fraud.alerts.dlq"];
+pub const DEAD_LETTERS: [&str; 5] = [
+    "transactions.created.dlq",
+    "transactions.decided.dlq",
+    "transactions.labelled.dlq",
+    "lists.changed.dlq",
+    "fraud.alerts.dlq",
+];
+
+/// Whether the topic is the only place where what it says is kept, so that retention must remove nothing of
+/// it: a list is what all changes to it add up to.
+#[must_use]
+pub fn is_kept_whole(topic: &str) -> bool {
+    topic == LISTS_CHANGED
+}
 
 /// The topic that takes what cannot be decoded from `topic`.
 ///

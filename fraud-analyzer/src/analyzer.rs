@@ -16,6 +16,7 @@ use crate::checkpoint::{Checkpoint, CheckpointWriter, Checkpoints};
 use crate::config::AnalyzerConfig;
 use crate::intake::{self, Arrived, DEAD_LETTER_TOPIC};
 use crate::labels::{self, Labels};
+use crate::lists;
 use crate::metrics::Metrics;
 use crate::output;
 use crate::progress::{GROUP, Progress};
@@ -26,6 +27,9 @@ use crate::rule_clock::RuleClock;
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 /// How often labels are looked for while transactions flow: they matter to the windows of days to come.
 const LABELS_INTERVAL: Duration = Duration::from_millis(50);
+/// Changes to lists taken in at once, of each partition, while nothing is to be decided: more would keep a
+/// transaction that comes waiting.
+const IDLE_LIST_CHANGES: u64 = 8_192;
 /// How long a full log is waited for before trying again.
 const FULL_LOG_WAIT: Duration = Duration::from_millis(100);
 
@@ -84,6 +88,7 @@ async fn run(
         checkpointed_seq: progress.next_seq,
         rule_clock: RuleClock::new(&metrics, scorer.ruleset()),
         labels_read: None,
+        journalled_lists: Vec::new(),
         config,
         log,
         scorer,
@@ -120,6 +125,8 @@ struct Pipeline {
     rule_clock: RuleClock,
     checkpointed_seq: u64,
     labels_read: Option<Instant>,
+    /// How far the last decision of this run says that lists were taken in.
+    journalled_lists: Vec<u64>,
 }
 
 impl Pipeline {
@@ -127,16 +134,21 @@ impl Pipeline {
     async fn step(&mut self, wait: Duration) -> anyhow::Result<usize> {
         if !self.log.wait_for_any(topics::CREATED, &self.progress.created, wait).await? {
             self.metrics.lag_transactions.set(0);
+            self.take_lists_idly().await?;
             return Ok(0);
         }
         let mut next = self.progress.clone();
         let (arrived, mut dead) = self.read(&mut next.created).await?;
         let Labels { labels, dead: dead_labels } = self.read_labels(&arrived, &mut next.labelled).await?;
         dead.extend(dead_labels);
+        // After the transactions were read: what was on a list before one was accepted is on it now.
+        dead.extend(self.lists().take_new(&mut next.lists, u64::MAX).await?);
         let (taken, letters) = (arrived.len() + dead.len(), dead.len());
         let scored = self.score(&arrived, &labels)?;
-        let taken_in =
-            (next.labelled != self.progress.labelled).then(|| Taken { labelled: next.labelled.clone() });
+        let lists =
+            if next.lists.iter().all(|&offset| offset == 0) { Vec::new() } else { next.lists.clone() };
+        let any_taken = next.labelled != self.progress.labelled || lists != self.journalled_lists;
+        let taken_in = any_taken.then(|| Taken { labelled: next.labelled.clone(), lists: lists.clone() });
         let (records, alerts) = records(&arrived, &scored, self.progress.next_seq, taken_in, dead);
         let positions = self.append(&records).await?;
         next.next_seq += arrived.len() as u64;
@@ -147,10 +159,30 @@ impl Pipeline {
                 _ => {}
             }
         }
+        if !arrived.is_empty() {
+            self.journalled_lists = lists;
+        }
         self.progress = next;
         self.metrics.labels.inc_by(labels.len() as u64);
         self.count(&scored, &alerts, letters);
         Ok(taken)
+    }
+
+    /// Takes changes to lists in while there is nothing to decide, so that a long import keeps no transaction
+    /// waiting later. The next decision says how far.
+    async fn take_lists_idly(&mut self) -> anyhow::Result<()> {
+        let mut next = self.progress.lists.clone();
+        let dead = self.lists().take_new(&mut next, IDLE_LIST_CHANGES).await?;
+        if !dead.is_empty() {
+            self.append(&dead).await?;
+            self.count_dead(dead.len());
+        }
+        self.progress.lists = next;
+        Ok(())
+    }
+
+    fn lists(&mut self) -> lists::Intake<'_> {
+        lists::Intake { log: &*self.log, scorer: &mut self.scorer, metrics: &self.metrics }
     }
 
     /// Reads labels now and then, when there are transactions whose decisions can say so.
@@ -234,11 +266,15 @@ impl Pipeline {
         for severity in alerts {
             self.metrics.alerts.with_label_values(&[severity.as_str()]).inc();
         }
+        self.count_dead(dead);
+        self.metrics.window_events.set(i64::try_from(self.scorer.live_events()).unwrap_or(i64::MAX));
+    }
+
+    fn count_dead(&self, dead: usize) {
         if dead > 0 {
             self.metrics.dead_letters.inc_by(dead as u64);
-            tracing::warn!(dead, topic = DEAD_LETTER_TOPIC, "records could not be decoded");
+            tracing::warn!(dead, "records could not be decoded: see the dead letters of their topics");
         }
-        self.metrics.window_events.set(i64::try_from(self.scorer.live_events()).unwrap_or(i64::MAX));
     }
 
     const fn is_dirty(&self) -> bool {

@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::segments::SegmentDir;
 
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 const CHECKSUM_BYTES: usize = 8;
 /// The newest, and one to fall back on.
 const KEPT: usize = 2;
@@ -212,6 +212,7 @@ mod tests {
             decided: vec![1, 2],
             dead: vec![0, 0],
             labelled: vec![3, 0],
+            lists: vec![0, 9],
         };
         Checkpoint { progress, state: Cut { bytes: vec![7; 100], segments: Vec::new(), open: Vec::new() } }
     }

@@ -10,6 +10,7 @@
 //! - `recovery`: from the newest checkpoint through the decided records to the present.
 //! - `intake`: records → transactions, or dead letters.
 //! - `labels`: records → labels.
+//! - `lists`: records → the scorer's lists.
 //! - `rule_clock`: what each rule costs.
 //! - `output`: decisions → records.
 //! - [`analyzer`]: the loop that ties them together, on a thread of its own.
@@ -23,6 +24,7 @@ mod durable;
 pub mod engine;
 mod intake;
 mod labels;
+mod lists;
 pub mod metrics;
 mod output;
 mod progress;

@@ -1,6 +1,8 @@
 //! Everything the analyzer counts.
 
-use prometheus::{CounterVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    CounterVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 /// The analyzer's metrics.
 #[derive(Debug, Clone)]
@@ -19,6 +21,12 @@ pub struct Metrics {
     pub dead_letters: IntCounter,
     /// Labels taken in.
     pub labels: IntCounter,
+    /// Changes to lists taken in, those of a start from the log's beginning included.
+    pub list_changes: IntCounter,
+    /// Changes to lists that the ruleset does not declare, or not of their values' kind.
+    pub list_changes_without_effect: IntCounter,
+    /// Entries held, by list (bounded by the ruleset); expired ones until their memory is needed.
+    pub list_entries: IntGaugeVec,
     /// Time to score one batch, without I/O.
     pub score_seconds: Histogram,
     /// Transactions per batch.
@@ -63,6 +71,11 @@ impl Metrics {
             registry.register(Box::new(metric.clone()))?;
             prometheus::Result::Ok(metric)
         };
+        let gauges = |name: &str, help: &str, label: &str| {
+            let metric = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(metric.clone()))?;
+            prometheus::Result::Ok(metric)
+        };
         let histogram = |name: &str, help: &str, buckets: Vec<f64>| {
             let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
             registry.register(Box::new(metric.clone()))?;
@@ -90,6 +103,12 @@ impl Metrics {
                 "Records that could not be decoded and went to the dead-letter topic.",
             )?,
             labels: counter("paystream_analyzer_labels_total", "Labels taken in.")?,
+            list_changes: counter("paystream_analyzer_list_changes_total", "Changes to lists taken in.")?,
+            list_changes_without_effect: counter(
+                "paystream_analyzer_list_changes_without_effect_total",
+                "Changes to lists that the ruleset does not declare, or not of their values' kind.",
+            )?,
+            list_entries: gauges("paystream_analyzer_list_entries", "Entries held, by list.", "list")?,
             score_seconds: histogram(
                 "paystream_analyzer_score_seconds",
                 "Time to score one batch, without I/O.",

@@ -21,6 +21,8 @@ pub(crate) struct Progress {
     pub(crate) dead: Vec<u64>,
     /// `transactions.labelled`: everything before has been taken in.
     pub(crate) labelled: Vec<u64>,
+    /// `lists.changed`: everything before has been taken in.
+    pub(crate) lists: Vec<u64>,
 }
 
 impl Progress {
@@ -38,6 +40,7 @@ impl Progress {
             decided: starts(log, topics::DECIDED).await?,
             dead: starts(log, topics::dead_letter(topics::CREATED)).await?,
             labelled: starts(log, topics::LABELLED).await?,
+            lists: starts(log, topics::LISTS_CHANGED).await?,
         })
     }
 }

@@ -16,6 +16,7 @@ use scoring::{Ruleset, Scorer, SegmentStore, SnapshotError, transactions};
 use crate::checkpoint::Checkpoints;
 use crate::intake::{self, DEAD_LETTER_TOPIC};
 use crate::labels;
+use crate::lists;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::segments::SegmentDir;
@@ -49,6 +50,7 @@ pub(crate) async fn recover(
         }
     };
     let mut recovered = Recovered { scorer, progress };
+    recovered.rebuild_lists(log, metrics).await?;
     recovered.replay_decided(log, metrics).await?;
     recovered.skip_dead_letters(log).await?;
     Ok(recovered)
@@ -96,7 +98,14 @@ impl Recovered {
                 self.progress.created.get_mut(source).context("a decision from an unknown partition")?;
             *created = decided.source_offset + 1;
             self.progress.decided[partition] += 1;
-            if let Some(Taken { labelled }) = &decided.taken {
+            if let Some(Taken { labelled, lists }) = &decided.taken {
+                if !lists.is_empty() && *lists != self.progress.lists {
+                    // They change between batches.
+                    self.score(&batch, &labels, metrics)?;
+                    batch.clear();
+                    labels.clear();
+                    self.take_lists(log, lists, metrics).await?;
+                }
                 // Its dead letters were written with the decision.
                 let read = labels::read_until(log, &mut self.progress.labelled, labelled).await?;
                 let before_row = batch.len();
@@ -119,6 +128,24 @@ impl Recovered {
             );
         }
         Ok(())
+    }
+
+    /// Checkpoints do not hold lists: they are what the topic adds up to, as far as it had been taken in.
+    async fn rebuild_lists(&mut self, log: &dyn EventLog, metrics: &Metrics) -> anyhow::Result<()> {
+        let until = std::mem::take(&mut self.progress.lists);
+        self.progress.lists = vec![0; until.len()];
+        self.take_lists(log, &until, metrics).await
+    }
+
+    async fn take_lists(
+        &mut self,
+        log: &dyn EventLog,
+        until: &[u64],
+        metrics: &Metrics,
+    ) -> anyhow::Result<()> {
+        let mut intake = lists::Intake { log, scorer: &mut self.scorer, metrics };
+        // Their dead letters were written when they were taken in first.
+        intake.take_until(&mut self.progress.lists, until).await.map(drop)
     }
 
     fn score(

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use eventlog::{EmbeddedLog, EmbeddedLogConfig, EventLog, NewRecord};
 use events::{
-    Card, CardToken, Customer, Decided, Device, Label, LabelSource, MerchantId, Message as _, Outcome, Taken,
-    Transaction, TransactionId, Verdict, topics,
+    Card, CardToken, Customer, Decided, Device, Label, LabelSource, ListAction, ListChange, ListScope,
+    ListSource, MerchantId, Message as _, Outcome, Taken, Transaction, TransactionId, Verdict, topics,
 };
 use fraud_analyzer::{Analyzer, AnalyzerConfig};
 use scoring::{
@@ -81,8 +81,17 @@ fn start(log: &Arc<EmbeddedLog>, dir: &Path) -> Analyzer {
 }
 
 fn start_under(ruleset: Ruleset, log: &Arc<EmbeddedLog>, dir: &Path) -> Analyzer {
+    start_counted(ruleset, log, dir, &prometheus::Registry::new())
+}
+
+fn start_counted(
+    ruleset: Ruleset,
+    log: &Arc<EmbeddedLog>,
+    dir: &Path,
+    registry: &prometheus::Registry,
+) -> Analyzer {
     let log: Arc<dyn EventLog> = Arc::clone(log) as _;
-    Analyzer::start(AnalyzerConfig::default(), ruleset, log, dir, &prometheus::Registry::new()).unwrap()
+    Analyzer::start(AnalyzerConfig::default(), ruleset, log, dir, registry).unwrap()
 }
 
 async fn stop(analyzer: Analyzer) {
@@ -216,6 +225,7 @@ rules:
      message: \"{observed} frauds\", observed: card_frauds, limit: 0}";
     let source = RulesetSource {
         features: vec![file("frauds.sql", features)],
+        lists: Vec::new(),
         rules: vec![file("frauds.yaml", rules)],
     };
     Ruleset::load(&source).unwrap()
@@ -253,7 +263,7 @@ async fn uninterrupted_with_labels(log: &dyn EventLog, decided: &[Decided]) -> S
     let mut labels = Vec::new();
     let mut taken = vec![0; log.partitions(topics::LABELLED).unwrap() as usize];
     for (before_row, decided) in decided.iter().enumerate() {
-        let Some(Taken { labelled }) = &decided.taken else { continue };
+        let Some(Taken { labelled, .. }) = &decided.taken else { continue };
         for ((partition, from), &until) in (0..).zip(&mut taken).zip(labelled) {
             let records = log.read(topics::LABELLED, partition, *from, 10_000, Duration::ZERO).await.unwrap();
             let known =
@@ -299,5 +309,98 @@ async fn labels_change_what_comes_after_them_and_replay_takes_them_in_at_the_sam
         let live = hash(decided.iter().map(|d| &d.decision));
         assert_eq!(live, uninterrupted_with_labels(&*log, &decided).await, "{lost} checkpoints lost");
         assert_eq!(topic(&*log, "transactions.labelled.dlq").await.len(), 1, "the letter is written once");
+    }
+}
+
+fn list_record(value: Vec<u8>, key: &str) -> NewRecord {
+    NewRecord { topic: topics::LISTS_CHANGED, ..record(key, value) }
+}
+
+async fn change_list(log: &dyn EventLog, card: u8, action: ListAction) {
+    let change = ListChange {
+        list: "block_card".parse().unwrap(),
+        scope: ListScope::All,
+        value: CardToken::new("k1", &[card; 16]).unwrap().to_string(),
+        action,
+        expires_at_us: None,
+        source: ListSource::Operator,
+        changed_at_us: 1_700_000_000_000_000,
+        note: None,
+    };
+    log.append(vec![list_record(change.encode(), &change.key())]).await.unwrap();
+}
+
+/// What one scorer makes of the events and the changes to lists in the order the decisions say.
+async fn with_lists(log: &dyn EventLog, decided: &[Decided]) -> String {
+    let store: Arc<dyn SegmentStore> = MemoryStore::new();
+    let mut scorer = Scorer::new(ruleset(), &store);
+    let mut taken_in = vec![0_u64; log.partitions(topics::LISTS_CHANGED).unwrap() as usize];
+    let mut decisions = Vec::new();
+    for one in decided {
+        for ((partition, next), &until) in
+            (0..).zip(&mut taken_in).zip(one.taken.iter().flat_map(|taken| &taken.lists))
+        {
+            while *next < until {
+                let read =
+                    log.read(topics::LISTS_CHANGED, partition, *next, 1, Duration::ZERO).await.unwrap();
+                *next += 1;
+                if let Ok(change) = ListChange::decode(&read[0].value) {
+                    scorer.change_list(&change).unwrap();
+                }
+            }
+        }
+        let scored = scorer.score(&transactions::batch(&[&one.transaction])).unwrap();
+        decisions.extend(scored.into_iter().map(|s| s.decision));
+    }
+    hash(decisions.iter())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_change_at_exact_places_which_every_recovery_finds_again() {
+    for lost in 0..=2 {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Arc::new(EmbeddedLog::open(&dir.path().join("log"), EmbeddedLogConfig::default()).unwrap());
+        for round in 0..4_u8 {
+            if let Some(before) = round.checked_sub(1) {
+                change_list(&*log, before, ListAction::Remove).await;
+            }
+            change_list(&*log, round, ListAction::Add).await;
+            log.append(vec![list_record(b"no change".to_vec(), "bad")]).await.unwrap();
+            let from = usize::from(round) * 400;
+            submit(&*log, from..from + 400).await;
+            let registry = prometheus::Registry::new();
+            stop(start_counted(ruleset(), &log, dir.path(), &registry)).await;
+            let metric = |name: &str| {
+                let families = registry.gather();
+                let family = families.into_iter().find(|family| family.name() == name).expect(name);
+                let value =
+                    |m: &prometheus::proto::Metric| m.get_counter().get_value() + m.get_gauge().get_value();
+                family.get_metric().iter().map(value).sum::<f64>()
+            };
+            assert_eq!(
+                metric("paystream_analyzer_replay_mismatches_total"),
+                0.0,
+                "{lost} lost, round {round}"
+            );
+            assert_eq!(metric("paystream_analyzer_list_entries"), 1.0);
+            assert_eq!(metric("paystream_analyzer_list_changes_total"), f64::from(2 * round + 1));
+            assert_eq!(
+                metric("paystream_analyzer_dead_letters_total"),
+                1.0,
+                "not those of earlier runs again"
+            );
+            remove_checkpoints(dir.path(), lost);
+        }
+        let decided = decided(&*log).await;
+        assert_each_once(&decided, 1_600);
+        for (n, one) in decided.iter().enumerate() {
+            let round = u8::try_from(n / 400).unwrap();
+            let listed = one.transaction.card.token == CardToken::new("k1", &[round; 16]).unwrap();
+            let blocked = one.decision.reasons.iter().any(|reason| reason.code == "list_block_card");
+            assert_eq!(blocked, listed, "transaction {n}");
+        }
+        let live = hash(decided.iter().map(|d| &d.decision));
+        assert_eq!(live, with_lists(&*log, &decided).await, "{lost} checkpoints lost");
+        assert_eq!(topic(&*log, topics::dead_letter(topics::LISTS_CHANGED)).await.len(), 4);
     }
 }

@@ -44,7 +44,7 @@ async fn collect(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     }
 }
 
-fn too_large(bytes_max: usize) -> Problem {
+pub(crate) fn too_large(bytes_max: usize) -> Problem {
     Problem::new(Kind::BodyTooLarge, format!("The body is larger than {bytes_max} bytes."))
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use axum::Router;
 use eventlog::EventLog;
+use events::ListDeclaration;
 use runtime::Service;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -40,7 +41,7 @@ impl std::fmt::Debug for Gateway {
 }
 
 impl Gateway {
-    /// Starts the gateway. Transactions are refused with 503 until [`Gateway::ready`].
+    /// Starts the gateway, with the lists that the rules know. Transactions are refused with 503 until [`Gateway::ready`].
     ///
     /// # Errors
     /// When a setting is wrong, the ledger in `dir/gateway` cannot be opened, or a metric exists already.
@@ -52,6 +53,7 @@ impl Gateway {
         keys: ApiKeys,
         tokeniser: Tokeniser,
         log: Arc<dyn EventLog>,
+        lists: Vec<ListDeclaration>,
         dir: &Path,
         registry: &prometheus::Registry,
     ) -> anyhow::Result<Self> {
@@ -60,7 +62,7 @@ impl Gateway {
         }
         let ledger = Ledger::open(dir).with_context(|| format!("opening the ledger in {}", dir.display()))?;
         let metrics = Metrics::new(registry).context("registering the gateway's metrics")?;
-        let app = Arc::new(Shared::new(config, keys, tokeniser, log, ledger, metrics)?);
+        let app = Arc::new(Shared::new(config, keys, tokeniser, log, lists, ledger, metrics)?);
         let stop = CancellationToken::new();
         let task = tokio::spawn(run(app.clone(), stop.clone()));
         Ok(Self { service: Service { name: "gateway", stop, task }, app })

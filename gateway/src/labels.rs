@@ -7,7 +7,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::Bytes;
-use eventlog::{LogError, NewRecord};
+use eventlog::NewRecord;
 use events::{Label, LabelSource, Message as _, Verdict, topics};
 use serde::Serialize;
 
@@ -16,6 +16,7 @@ use crate::answer;
 use crate::auth::Caller;
 use crate::body::{self, BODY_BYTES_MAX};
 use crate::problem::Problem;
+use crate::publish::publish;
 use crate::request::{Errors, Flaw, FreeText, Object};
 use crate::state::{App, unavailable};
 use crate::stored::own_entry;
@@ -61,13 +62,7 @@ pub(crate) async fn label(
         headers: Vec::new(),
         timestamp_ms: label.labelled_at_us / 1_000,
     };
-    app.log.append(vec![record]).await.map_err(|error| {
-        if !matches!(error, LogError::Full | LogError::Closed) {
-            tracing::error!(%error, "a label could not be written");
-        }
-        // The last label on a transaction counts, so sending the same one again does no harm.
-        unavailable("The label could not be written. Send it again.")
-    })?;
+    publish(&app, vec![record], "The label could not be written. Send it again.").await?;
     app.metrics.labelled.inc();
     let view = View {
         transaction_id: id,

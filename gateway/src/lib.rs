@@ -19,7 +19,9 @@
 //! - `answer`: what a merchant is told.
 //! - `catch_up`, `decisions`: what the log tells the ledger and the waiting requests.
 //! - `stored`: an accepted transaction, read back from the log.
-//! - `body`, `handlers`, `labels`, `batch`: what each route does.
+//! - `publish`: writing to the log what a merchant said beside transactions.
+//! - `body`, `lines`: reading a request, and many things in one.
+//! - `handlers`, `labels`, `lists`, `batch`: what each route does.
 //! - `observe`, `admission`, `routes`: the layers around them, and which is where.
 //! - `state`, `gateway`: what they share, and its life from start to stop.
 
@@ -38,11 +40,14 @@ mod handlers;
 mod labels;
 pub mod ledger;
 mod limits;
+mod lines;
+mod lists;
 mod metrics;
 mod observe;
 mod pan;
 mod pending;
 pub mod problem;
+mod publish;
 mod reporting;
 mod request;
 mod routes;

@@ -1,5 +1,5 @@
-//! Every metric of the gateway. A label is a route template, a method, a status class or a problem
-//! kind: bounded sets, never anything a caller chose.
+//! Every metric of the gateway. A label is a route template, a method, a status class, a problem kind or a
+//! declared list: bounded sets, never anything a caller chose.
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     pub(crate) replayed: IntCounter,
     pub(crate) rejected: IntCounterVec,
     pub(crate) labelled: IntCounter,
+    pub(crate) list_changes: IntCounterVec,
     pub(crate) in_flight: IntGauge,
     pub(crate) ledger_write_seconds: Histogram,
     pub(crate) ledger_recovered: IntCounter,
@@ -75,6 +76,11 @@ impl Metrics {
                 &["reason"],
             )?,
             labelled: counter("labelled_total", "Labels that merchants gave.")?,
+            list_changes: counters(
+                "list_changes_total",
+                "Entries put on lists or taken off them, durably, by list and action.",
+                &["list", "action"],
+            )?,
             in_flight,
             ledger_write_seconds: histogram("ledger_write_seconds", "Time of one write to the ledger.")?,
             ledger_recovered: counter(

@@ -7,7 +7,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::auth::{Scope, ScopeGuard, require_scope};
 use crate::state::App;
-use crate::{admission, batch, handlers, labels, observe, problem};
+use crate::{admission, batch, handlers, labels, lists, observe, problem};
 
 pub(crate) fn router(app: App) -> Router {
     let guard = |scope| from_fn_with_state(ScopeGuard::new(app.authenticator.clone(), scope), require_scope);
@@ -21,9 +21,15 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/transactions/{id}", get(handlers::show))
         .route("/transaction/{id}", get(handlers::show))
         .route_layer(guard(Scope::TransactionsRead));
+    let lists = Router::new()
+        .route("/v1/lists", get(lists::declared))
+        .route("/v1/lists/{list}/entries", post(lists::add))
+        .route("/v1/lists/{list}/entries/remove", post(lists::remove))
+        .route_layer(guard(Scope::Lists));
     // A request passes the layers from the last to the first.
     write
         .merge(read)
+        .merge(lists)
         .route_layer(from_fn_with_state(app.clone(), admission::bound_in_flight))
         .route_layer(from_fn_with_state(app.clone(), admission::limit_by_key))
         .route_layer(from_fn_with_state(app.clone(), admission::authenticate))

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use eventlog::EventLog;
-use events::{MerchantId, Outcome, topics};
+use events::{ListDeclaration, MerchantId, Outcome, topics};
 use tokio::sync::watch;
 
 use crate::auth::{ApiKeys, Authenticator};
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) authenticator: Authenticator,
     pub(crate) tokeniser: Tokeniser,
     pub(crate) log: Arc<dyn EventLog>,
+    /// The lists that can be changed.
+    pub(crate) lists: Vec<ListDeclaration>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) marks: Marks,
     pub(crate) pending: Arc<Pending>,
@@ -68,6 +70,7 @@ impl Shared {
         keys: ApiKeys,
         tokeniser: Tokeniser,
         log: Arc<dyn EventLog>,
+        lists: Vec<ListDeclaration>,
         ledger: Ledger,
         metrics: Metrics,
     ) -> anyhow::Result<Self> {
@@ -83,6 +86,7 @@ impl Shared {
             keys,
             tokeniser,
             log,
+            lists,
             marks: Marks::read(&ledger, partitions)?,
             clock: Clock(AtomicI64::new(ledger.last_accepted_at_us()?.unwrap_or(0))),
             ledger: Arc::new(ledger),

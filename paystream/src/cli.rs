@@ -1,6 +1,7 @@
 //! The command line: what can be asked for. What is done is in the module of each command's name.
 
 mod duration;
+mod lists;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use clap_complete::Shell;
 use fraud_analyzer::engine::Synthetic;
 use gateway::Scope;
 
+pub(crate) use self::lists::{EntriesArgs, ListsCommand};
 use crate::exit::Outcome;
 use crate::output;
 
@@ -102,6 +104,9 @@ pub(crate) enum Command {
     /// Create, list and revoke API keys
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// See the lists of what is blocked or allowed, put entries on them and take them off
+    #[command(subcommand)]
+    Lists(ListsCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -424,8 +429,8 @@ pub(crate) enum KeysCommand {
         /// A key for real transactions instead of test ones
         #[arg(long)]
         live: bool,
-        /// What the key is for; may be given several times [default: all] [transactions:write,
-        /// transactions:read, analytics]
+        /// What the key is for; may be given several times: transactions:write, transactions:read, lists,
+        /// analytics, and lists:all, to change lists for all merchants [default: all but lists:all]
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<Scope>,
         #[command(flatten)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use reqwest::header::HeaderMap;
 use reqwest::{RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -10,6 +11,10 @@ use serde::de::DeserializeOwned;
 /// Longer than the server takes for its slowest answer, a reconciliation of a busy system.
 const TIMEOUT: Duration = Duration::from_secs(300);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a server that has no room is asked again before that is an error …
+const BUSY_ATTEMPTS: u32 = 60;
+/// … and the longest it is waited for each time.
+const RETRY_AFTER_MAX_S: u64 = 30;
 /// As much of an answer that is no problem document is shown.
 const SHOWN_CHARS: usize = 300;
 
@@ -54,17 +59,58 @@ impl Client {
         self.send(self.http.post(format!("{}{path}", self.url)).json(body)).await
     }
 
-    async fn send<T: DeserializeOwned>(&self, mut request: RequestBuilder) -> anyhow::Result<T> {
+    /// The answers to a POST of lines of JSON, which says the same however often it is sent: a server that has
+    /// no room is waited for.
+    pub(crate) async fn post_lines<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        lines: String,
+    ) -> anyhow::Result<Vec<T>> {
+        let lines = bytes::Bytes::from(lines);
+        let mut attempts = BUSY_ATTEMPTS;
+        loop {
+            let request = self.http.post(format!("{}{path}", self.url)).body(lines.clone());
+            let request = request.header(reqwest::header::CONTENT_TYPE, "application/x-ndjson");
+            let (status, headers, body) = self.exchange(request).await?;
+            let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+            attempts -= 1;
+            if busy && attempts > 0 {
+                let seconds =
+                    headers.get(reqwest::header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
+                tokio::time::sleep(Duration::from_secs(seconds.unwrap_or(1).min(RETRY_AFTER_MAX_S))).await;
+                continue;
+            }
+            if !status.is_success() {
+                return Err(refusal(status, &body));
+            }
+            let lines = body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+            return lines.map(|line| self.read(line)).collect();
+        }
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        let (status, _, body) = self.exchange(request).await?;
+        if !status.is_success() {
+            return Err(refusal(status, &body));
+        }
+        self.read(&body)
+    }
+
+    async fn exchange(
+        &self,
+        mut request: RequestBuilder,
+    ) -> anyhow::Result<(StatusCode, HeaderMap, bytes::Bytes)> {
         if let Some(key) = &self.api_key {
             request = request.bearer_auth(key);
         }
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
-        let status = answer.status();
+        let (status, headers) = (answer.status(), answer.headers().clone());
         let body = answer.bytes().await.with_context(|| format!("reading the answer of {}", self.url))?;
-        if !status.is_success() {
-            return Err(refusal(status, &body));
-        }
-        serde_json::from_slice(&body).with_context(|| {
+        Ok((status, headers, body))
+    }
+
+    fn read<T: DeserializeOwned>(&self, body: &[u8]) -> anyhow::Result<T> {
+        serde_json::from_slice(body).with_context(|| {
             format!("the answer of {} is not what this version of paystream expects", self.url)
         })
     }

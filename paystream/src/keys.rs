@@ -26,7 +26,7 @@ pub(crate) fn run(global: &Global, command: KeysCommand) -> Outcome {
 }
 
 fn create(global: &Global, merchant: &MerchantId, live: bool, scopes: Vec<Scope>, dir: &KeysDir) -> Outcome {
-    let scopes = if scopes.is_empty() { Scope::ALL.to_vec() } else { scopes };
+    let scopes = if scopes.is_empty() { Scope::USUAL.to_vec() } else { scopes };
     let key = open(global, dir)?.create(merchant, live, &scopes).or_usage()?;
     if dir.json {
         return Ok(output::print_json(&json!({"key": key, "merchant": merchant, "scopes": scopes}))?);

@@ -11,6 +11,7 @@ mod data_dir;
 mod engine;
 mod exit;
 mod keys;
+mod lists;
 mod loadtest;
 mod offline;
 mod output;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Features(command) => engine::features(&global, command),
         Command::Bench(command) => engine::bench(&global, command),
         Command::Keys(command) => keys::run(&global, command),
+        Command::Lists(command) => lists::run(&global, command),
         Command::Config(command) => settings::run(&global, &command),
         Command::Alerter(command) => alert_routes::run(&global, &command),
         Command::Completions { shell } => cli::completions(shell),

@@ -1,4 +1,4 @@
-//! Where the features and rules come from: the built-in ones, or folders of files.
+//! Where the features, rules and lists come from: the built-in ones, or folders of files.
 
 use std::fs;
 use std::path::Path;
@@ -13,12 +13,17 @@ use serde::Deserialize;
 pub(crate) struct ScoringConfig {
     pub(crate) features_dir: String,
     pub(crate) rules_dir: String,
+    pub(crate) lists_dir: String,
 }
 
 impl ScoringConfig {
     pub(crate) fn validate(&self) -> Vec<(String, String)> {
-        [("features_dir", &self.features_dir), ("rules_dir", &self.rules_dir)]
-            .into_iter()
+        let dirs = [
+            ("features_dir", &self.features_dir),
+            ("rules_dir", &self.rules_dir),
+            ("lists_dir", &self.lists_dir),
+        ];
+        dirs.into_iter()
             .filter(|(_, dir)| !dir.is_empty() && !Path::new(dir).is_dir())
             .map(|(key, _)| (key.to_owned(), "must be empty, or a directory that exists".to_owned()))
             .collect()
@@ -34,7 +39,7 @@ impl ScoringConfig {
         self
     }
 
-    /// The texts of features and rules.
+    /// The texts of features, rules and lists.
     pub(crate) fn source(&self) -> anyhow::Result<RulesetSource> {
         let mut source = RulesetSource::built_in();
         if !self.features_dir.is_empty() {
@@ -43,10 +48,13 @@ impl ScoringConfig {
         if !self.rules_dir.is_empty() {
             source.rules = read_dir(Path::new(&self.rules_dir), &["yaml", "yml"])?;
         }
+        if !self.lists_dir.is_empty() {
+            source.lists = read_dir(Path::new(&self.lists_dir), &["yaml", "yml"])?;
+        }
         Ok(source)
     }
 
-    /// Features and rules, planned and compiled.
+    /// Features, rules and lists, planned and compiled.
     pub(crate) fn ruleset(&self) -> anyhow::Result<Ruleset> {
         Ok(Ruleset::load(&self.source()?)?)
     }

@@ -135,7 +135,7 @@ fn first_key(keys: &ApiKeys) -> Result<Option<String>, Failure> {
         return Ok(None);
     }
     let merchant = TEST_MERCHANT.parse().expect("`test` is a merchant id");
-    Ok(Some(keys.create(&merchant, false, &Scope::ALL).or_usage()?))
+    Ok(Some(keys.create(&merchant, false, &Scope::USUAL).or_usage()?))
 }
 
 /// Writes down where the system can be reached, for `paystream query` and `reconcile`.

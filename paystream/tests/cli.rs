@@ -25,6 +25,7 @@ fn help_names_examples_statuses_and_environment() {
         "features",
         "bench",
         "keys",
+        "lists",
         "config",
         "alerter",
         "completions",

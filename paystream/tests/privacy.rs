@@ -86,6 +86,12 @@ async fn card_numbers_and_cvvs_are_nowhere_in_data_logs_and_metrics() {
         let (status, answer, _) = system.post("/transaction", &body, &[]).await;
         assert_eq!(status, if n % 10 == 9 { 422 } else { 201 }, "{answer}");
         assert!(!answer.to_string().contains(card), "{answer}");
+        // On a list it is a token; in a remark beside it, it is refused.
+        let entry =
+            json!({"card_number": body["card_number"], "note": if n % 10 == 9 { card } else { "lost" }});
+        let (status, answer, _) = system.post("/v1/lists/block_card/entries", &entry, &[]).await;
+        assert_eq!(status, if n % 10 == 9 { 422 } else { 201 }, "{answer}");
+        assert!(!answer.to_string().contains(card), "{answer}");
     }
     let metrics = system.get_text("/metrics").await;
     let (agrees, report) = reconcile(&["--url", &system.url]);

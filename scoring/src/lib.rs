@@ -9,8 +9,9 @@
 //! - [`transactions`]: the relation `transactions` as Arrow batches.
 //! - `features`: SQL → a plan of windows and the expressions around them.
 //! - `windows`: the incremental state that keeps those windows exact.
+//! - `lists`: YAML and changes → what is blocked or allowed, and `in_list(…)` in rules.
 //! - `rules`: YAML → compiled conditions.
-//! - [`ruleset`]: features and rules together, with the hash every decision carries.
+//! - [`ruleset`]: features, rules and lists together, with the hash every decision carries.
 //! - [`store`]: where events of the past are left, for the owner to decide.
 //! - [`scorer`]: a ruleset with its state: batch in, decisions out; checkpoint and restore.
 //! - [`probe`]: where the time goes.
@@ -20,10 +21,12 @@ mod binary;
 mod error;
 mod features;
 pub mod hash;
+mod lists;
 pub mod probe;
 mod rules;
 pub mod ruleset;
 pub mod scorer;
+mod shards;
 pub mod source;
 pub mod store;
 pub mod transactions;
@@ -32,6 +35,7 @@ mod windows;
 pub use error::{LoadError, LoadErrors, ScoreError, SnapshotError};
 pub use features::{KeptState, KnownLabel, LABELS, definition, labels};
 pub use hash::DecisionHash;
+pub use lists::ListChangeError;
 pub use probe::{Probe, RuleRun, Stage};
 pub use ruleset::Ruleset;
 pub use scorer::{Cut, Held, Scored, Scorer};

@@ -1,12 +1,15 @@
-//! Features and rules together, loaded once.
+//! Features, rules and lists together, loaded once.
 
 use std::sync::Arc;
 
 use datafusion::prelude::{SessionConfig, SessionContext};
+use events::ListDeclaration;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::LoadErrors;
 use crate::features::{FeaturePlan, KeptState};
+use crate::lists::calls;
+use crate::lists::{DeclaredList, declare};
 use crate::rules::Rules;
 use crate::source::RulesetSource;
 
@@ -15,20 +18,33 @@ use crate::source::RulesetSource;
 pub struct Ruleset {
     pub(crate) features: Arc<FeaturePlan>,
     pub(crate) rules: Arc<Rules>,
+    pub(crate) lists: Arc<[DeclaredList]>,
     hash: Arc<str>,
 }
 
 impl Ruleset {
-    /// Plans the features and compiles the rules.
+    /// Reads the lists, plans the features and compiles the rules.
     ///
     /// # Errors
-    /// Everything that is wrong with any file, with its place and reason. When a feature file is
-    /// wrong, rules are not looked at: their columns are not known.
+    /// Everything that is wrong with any file, with its place and reason. When a feature file or a file of
+    /// lists is wrong, rules are not looked at: their columns or lists are not known.
     pub fn load(source: &RulesetSource) -> Result<Self, LoadErrors> {
         let context = session();
-        let features = FeaturePlan::load(&context, &source.features).map_err(LoadErrors)?;
-        let rules = Rules::load(&context.state(), &features.schema, &source.rules).map_err(LoadErrors)?;
-        Ok(Self { features: Arc::new(features), rules: Arc::new(rules), hash: hash(source).into() })
+        let (features, lists) =
+            match (FeaturePlan::load(&context, &source.features), declare::load(&source.lists)) {
+                (Ok(features), Ok(lists)) => (features, lists),
+                (features, lists) => {
+                    let wrong = [features.err(), lists.err()].into_iter().flatten().flatten();
+                    return Err(LoadErrors(wrong.collect()));
+                }
+            };
+        let rules = Rules::load(&context.state(), &features.schema, &source.rules, &lists);
+        Ok(Self {
+            features: Arc::new(features),
+            rules: Arc::new(rules.map_err(LoadErrors)?),
+            lists: lists.into(),
+            hash: hash(source).into(),
+        })
     }
 
     /// `sha256:` and 16 hexadecimal digits over the names and texts of all files: what every decision
@@ -50,6 +66,12 @@ impl Ruleset {
         self.features.explain()
     }
 
+    /// The lists, in their files' order.
+    #[must_use]
+    pub fn lists(&self) -> Vec<ListDeclaration> {
+        self.lists.iter().map(|list| list.declaration.clone()).collect()
+    }
+
     /// The ids of the rules, in the packs' order.
     #[must_use]
     pub fn rule_ids(&self) -> Vec<String> {
@@ -61,13 +83,15 @@ fn session() -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1);
     // Spans let a refused expression be found in its file.
     config.options_mut().sql_parser.collect_spans = true;
-    SessionContext::new_with_config(config)
+    let context = SessionContext::new_with_config(config);
+    context.register_udf(calls::function());
+    context
 }
 
 fn hash(source: &RulesetSource) -> String {
     const HASH_BYTES: usize = 8;
     let mut hasher = Sha256::new();
-    for file in source.features.iter().chain(&source.rules) {
+    for file in source.features.iter().chain(&source.rules).chain(&source.lists) {
         // Not the folder: the same files are the same ruleset wherever they are.
         let name = file.name.rsplit(['/', '\\']).next().unwrap_or_default();
         for text in [name, &file.text] {

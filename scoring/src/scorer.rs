@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray as _, RecordBatch};
-use events::{Decision, Severity, TransactionId};
+use events::{Decision, ListChange, ListId, Severity, TransactionId};
 use sha2::{Digest as _, Sha256};
 
 use crate::binary::{Reader, Writer};
 use crate::error::{ScoreError, SnapshotError};
+use crate::lists::{ListChangeError, Lists};
 use crate::probe::{Probe, Stage};
 use crate::rules::compile::Matches;
 use crate::rules::decide::decide;
@@ -61,6 +62,7 @@ pub struct Scorer {
     ruleset: Ruleset,
     /// Windows that share a reservoir.
     windows: Vec<WindowState>,
+    lists: Lists,
     last_time_us: i64,
 }
 
@@ -71,7 +73,8 @@ impl Scorer {
         let plans = (0..).zip(&ruleset.features.windows);
         let windows = plans
             .map(|(reservoir, (_, plan))| WindowState::new(Arc::clone(plan), reservoir, Arc::clone(store)));
-        Self { windows: windows.collect(), ruleset, last_time_us: i64::MIN }
+        let lists = Lists::new(&ruleset.lists);
+        Self { windows: windows.collect(), lists, ruleset, last_time_us: i64::MIN }
     }
 
     /// The ruleset decisions are made under.
@@ -97,6 +100,28 @@ impl Scorer {
             segment_bytes: sum(WindowState::sealed_bytes),
             sealed_events: self.windows.iter().map(WindowState::sealed_events).max().unwrap_or(0),
         }
+    }
+
+    /// Takes a change to a list in: it holds from the next transaction on.
+    ///
+    /// Lists are not part of a checkpoint, as the log keeps every change to them.
+    ///
+    /// # Errors
+    /// [`ListChangeError`] when it has no effect under this ruleset. The lists are as before; carry on.
+    pub fn change_list(&mut self, change: &ListChange) -> Result<(), ListChangeError> {
+        self.lists.change(change, self.last_time_us)
+    }
+
+    /// How many entries each list holds, in the order of their files. An expired one counts until its memory
+    /// is needed.
+    pub fn list_entries(&self) -> impl Iterator<Item = (&ListId, usize)> {
+        self.lists.counts()
+    }
+
+    /// Bytes of memory for the entries of all lists.
+    #[must_use]
+    pub fn list_bytes(&self) -> usize {
+        self.lists.bytes()
     }
 
     /// Scores a batch of the relation `transactions`, one decision per row, in order. How a stream is
@@ -131,7 +156,7 @@ impl Scorer {
         let features = self.ruleset.features.run(&batch, &times_us, labels, &mut self.windows, probe)?;
         // Putting the columns together is no rule's work.
         probe.ended(Stage::Expressions);
-        let matches = self.ruleset.rules.matches(&features, &ids, probe)?;
+        let matches = self.ruleset.rules.matches(features, &times_us, &self.lists, &ids, probe)?;
         let mut matches = matches.into_iter().peekable();
         probe.ended(Stage::Rules);
         let scored =
@@ -186,7 +211,8 @@ impl Scorer {
     }
 
     /// A scorer that goes on from a checkpoint as if it had never stopped. The rules may have changed
-    /// since; the features may not.
+    /// since; the features may not. Of its lists it knows what their files say: whoever owns it gives it all
+    /// [changes](Self::change_list) again that were taken in before the checkpoint.
     ///
     /// # Errors
     /// [`SnapshotError`] when the bytes or a segment are damaged, of another format, or of other
@@ -215,7 +241,8 @@ impl Scorer {
             })
             .collect::<Result<_, _>>()?;
         input.finish()?;
-        Ok(Self { ruleset, windows, last_time_us })
+        let lists = Lists::new(&ruleset.lists);
+        Ok(Self { ruleset, windows, lists, last_time_us })
     }
 }
 

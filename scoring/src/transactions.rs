@@ -22,6 +22,10 @@ pub const EVENT_TIME: &str = "event_time";
 pub const FRAUD: &str = "fraud";
 /// The column of the transaction's id.
 pub const TRANSACTION_ID: &str = "transaction_id";
+/// The column of whose transaction it is.
+pub(crate) const MERCHANT_ID: &str = "merchant_id";
+/// The column that is false for transactions under a test key.
+pub(crate) const LIVEMODE: &str = "livemode";
 
 type MakeColumn = fn(&[&Transaction]) -> ArrayRef;
 
@@ -56,8 +60,8 @@ static COLUMNS: LazyLock<Vec<ColumnSpec>> = LazyLock::new(|| {
     vec![
         text!(required TRANSACTION_ID, |t: &Transaction| t.id.to_string()),
         column!(EVENT_TIME, time, false, TimestampMicrosecondArray, |t: &Transaction| Some(t.accepted_at_us)),
-        text!(required "merchant_id", |t: &Transaction| t.merchant_id.to_string()),
-        column!("livemode", DataType::Boolean, false, BooleanArray, |t: &Transaction| Some(t.livemode)),
+        text!(required MERCHANT_ID, |t: &Transaction| t.merchant_id.to_string()),
+        column!(LIVEMODE, DataType::Boolean, false, BooleanArray, |t: &Transaction| Some(t.livemode)),
         column!("amount_minor", DataType::Int64, false, Int64Array, |t: &Transaction| Some(
             t.amount_minor.get()
         )),

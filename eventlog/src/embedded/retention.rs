@@ -35,6 +35,9 @@ impl Remover {
 
     fn check(&mut self, at: usize) {
         let topic = &self.topics[at];
+        if events::topics::is_kept_whole(topic.name) {
+            return;
+        }
         let now_ms = now_ms();
         let segments = topic.segments();
         let doomed = doomed(&self.retention, &segments, now_ms);

@@ -194,8 +194,10 @@ impl Writer {
         }
         let name = self.topics[topic].name;
         let active = self.topics[topic].active().ok_or(LogError::Closed)?;
-        let full = active.bytes() >= self.retention.segment_bytes()
-            || now_ms.saturating_sub(active.created_ms) >= self.retention.segment_span_ms();
+        // What is never removed need not be cut by age.
+        let old = !events::topics::is_kept_whole(name)
+            && now_ms.saturating_sub(active.created_ms) >= self.retention.segment_span_ms();
+        let full = active.bytes() >= self.retention.segment_bytes() || old;
         let (segment, sealed) = if active.bytes() > 0 && (full || roll) {
             let bases = self.next[topic].clone();
             let fresh = Arc::new(self.store.create_segment(name, active.number + 1, bases, now_ms)?);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use eventlog::contract::{DEADLINE, read_all, record};
 use eventlog::{EmbeddedLog, EmbeddedLogConfig, EventLog, LogError, NewRecord, Retention};
-use events::topics::{CREATED, DECIDED};
+use events::topics::{CREATED, DECIDED, LABELLED, LISTS_CHANGED};
 
 use crate::{metric, open, until, with_size};
 
@@ -158,4 +158,27 @@ async fn a_reader_sees_every_record_or_is_told_what_it_missed() {
     };
     let ((), (seen, skipped)) = tokio::join!(append, read);
     assert_eq!(seen + skipped, 600);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_to_lists_are_kept_whatever_their_age_and_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = opened(dir.path(), HOUR_MS, MIB);
+    let registry = prometheus::Registry::new();
+    log.register(&registry).unwrap();
+    let changes = (0..400).map(|_| with_size(aged(LISTS_CHANGED, "", 2_000), 8_192)).collect();
+    let place = log.append(changes).await.unwrap()[0];
+    // The same of another topic goes: retention has looked.
+    let others = (0..400).map(|_| with_size(aged(LABELLED, "", 2_000), 8_192)).collect();
+    log.append(others).await.unwrap();
+    until("what is not kept is gone", async || {
+        metric(&registry, "paystream_log_removed_records_total") >= 400.0
+    })
+    .await;
+    log.append(vec![aged(LISTS_CHANGED, "", 2_000)]).await.unwrap();
+    assert_eq!(log.bounds(LISTS_CHANGED, place.partition).await.unwrap(), (0, 401));
+    log.close().await;
+    let log = opened(dir.path(), HOUR_MS, MIB);
+    assert_eq!(read_all(&log, LISTS_CHANGED, place.partition).await.len(), 401);
+    assert_eq!(metric(&registry, "paystream_log_removed_records_total"), 400.0);
 }

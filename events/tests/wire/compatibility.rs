@@ -42,6 +42,7 @@ fn a_field_added_by_a_later_writer_is_ignored_at_every_depth() {
     accepts_unknown_fields(&examples::decided());
     accepts_unknown_fields(&examples::alert());
     accepts_unknown_fields(&examples::label());
+    accepts_unknown_fields(&examples::list_change());
 }
 
 #[test]
@@ -155,6 +156,11 @@ fn a_field_of_the_wrong_form_is_an_error_that_says_what_was_expected() {
     malformed(&examples::alert(), "/data/id", json!("txn_00000000000000000000000000000000"), "alert id");
     malformed(&examples::label(), "/data/verdict", json!("guilty"), "unknown variant `guilty`");
     malformed(&examples::label(), "/data", json!([]), "");
+    malformed(&examples::list_change(), "/data/list", json!("Block card"), "list id: expected");
+    malformed(&examples::list_change(), "/data/scope/of", json!("everyone"), "unknown variant `everyone`");
+    malformed(&examples::list_change(), "/data/scope/livemode", None::<Value>, "missing field");
+    malformed(&examples::list_change(), "/data/action", json!("ban"), "unknown variant `ban`");
+    malformed(&examples::list_change(), "/data/expires_at_us", json!("soon"), "invalid type");
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use events::{
     Address, Alert, AlertId, AmountMinor, Card, CardToken, Customer, Decided, Decision, Device, Label,
-    LabelSource, Location, MerchantId, Outcome, Reason, RiskLevel, Severity, Taken, TestBehaviour,
-    Transaction, TransactionId, Verdict,
+    LabelSource, ListAction, ListChange, ListScope, ListSource, Location, MerchantId, Outcome, Reason,
+    RiskLevel, Severity, Taken, TestBehaviour, Transaction, TransactionId, Verdict,
 };
 
 pub(crate) const ACCEPTED_AT_US: i64 = 1_795_219_200_123_456;
@@ -109,7 +109,7 @@ pub(crate) fn decided() -> Decided {
         source_partition: 2,
         source_offset: 17,
         decided_at_us: ACCEPTED_AT_US + 2_500,
-        taken: Some(Taken { labelled: vec![3, 0, 12, 7] }),
+        taken: Some(Taken { labelled: vec![3, 0, 12, 7], lists: vec![0, 41, 0, 5] }),
         transaction: transaction(),
         decision: decision(),
     }
@@ -142,5 +142,18 @@ pub(crate) fn label() -> Label {
         source: LabelSource::Chargeback,
         labelled_at_us: ACCEPTED_AT_US + 604_800_000_000,
         note: Some("code 10.4".to_owned()),
+    }
+}
+
+pub(crate) fn list_change() -> ListChange {
+    ListChange {
+        list: "block_card".parse().unwrap(),
+        scope: ListScope::Merchant { merchant_id: merchant(), livemode: false },
+        value: token().to_string(),
+        action: ListAction::Add,
+        expires_at_us: Some(ACCEPTED_AT_US + 2_592_000_000_000),
+        source: ListSource::Merchant,
+        changed_at_us: ACCEPTED_AT_US + 3_600_000_000,
+        note: Some("two chargebacks".to_owned()),
     }
 }

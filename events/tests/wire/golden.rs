@@ -2,8 +2,8 @@
 //! change that other readers cannot take needs a new version, see `docs/events.md`.
 
 use events::{
-    AlertId, Currency, Label, LabelSource, Message, Outcome, RiskLevel, Severity, TestBehaviour, Transaction,
-    Verdict, topics,
+    AlertId, Currency, Label, LabelSource, ListAction, ListChange, ListKind, ListScope, ListSource, Message,
+    Outcome, RiskLevel, Severity, TestBehaviour, Transaction, Verdict, topics,
 };
 
 use crate::examples;
@@ -46,6 +46,11 @@ fn a_label_is_written_as_its_schema_says() {
     holds(&examples::label());
 }
 
+#[test]
+fn a_list_change_is_written_as_its_schema_says() {
+    holds(&examples::list_change());
+}
+
 /// A row of the schema's tables names the field in its first column.
 fn is_documented(field: &str) -> bool {
     SCHEMA.lines().any(|line| line.starts_with(&format!("| `{field}` |")))
@@ -71,7 +76,7 @@ fn undocumented(value: &serde_json::Value, found: &mut Vec<String>) {
 #[test]
 fn every_field_has_a_row_in_the_schema() {
     let mut found = Vec::new();
-    for kind in ["transaction", "decided", "alert", "label"] {
+    for kind in ["transaction", "decided", "alert", "label", "list_change"] {
         undocumented(&written_example(kind)["data"], &mut found);
     }
     assert_eq!(found, Vec::<String>::new());
@@ -99,6 +104,31 @@ fn a_label_without_a_note_is_written_without_one() {
     let written = String::from_utf8(label.encode()).unwrap();
     assert!(!written.contains("note"), "{written}");
     assert_eq!(Label::decode(written.as_bytes()).unwrap(), label);
+}
+
+#[test]
+fn a_list_change_for_everyone_is_written_without_what_it_lacks() {
+    let change =
+        ListChange { scope: ListScope::All, expires_at_us: None, note: None, ..examples::list_change() };
+    let written = String::from_utf8(change.encode()).unwrap();
+    assert_eq!(
+        written,
+        concat!(
+            r#"{"type":"list_change","v":1,"data":{"list":"block_card","scope":{"of":"all"},"#,
+            r#""value":"tok_k1_abababababababababababababababab","action":"add","source":"merchant","#,
+            r#""changed_at_us":1795222800123456}}"#,
+        )
+    );
+    assert_eq!(ListChange::decode(written.as_bytes()).unwrap(), change);
+}
+
+#[test]
+fn all_changes_to_one_entry_of_a_list_have_one_key() {
+    let change = examples::list_change();
+    let removed = ListChange { action: ListAction::Remove, changed_at_us: 0, ..change.clone() };
+    assert_eq!(change.key(), "block_card merchant-1/test tok_k1_abababababababababababababababab");
+    assert_eq!(removed.key(), change.key());
+    assert_ne!(ListChange { scope: ListScope::All, ..change.clone() }.key(), change.key());
 }
 
 #[test]
@@ -153,6 +183,15 @@ fn words_on_the_wire_are_those_that_tables_and_labels_use() {
     for source in [Chargeback, Analyst, Merchant, Telegram] {
         assert_eq!(written(source), source.as_str());
     }
+    for kind in ListKind::ALL {
+        assert_eq!(written(kind), kind.as_str());
+    }
+    for action in [ListAction::Add, ListAction::Remove] {
+        assert_eq!(written(action), action.as_str());
+    }
+    for source in [ListSource::Merchant, ListSource::Operator, ListSource::Analyst, ListSource::Telegram] {
+        assert_eq!(written(source), source.as_str());
+    }
 }
 
 #[test]
@@ -189,7 +228,13 @@ fn a_card_is_shown_with_six_digits_of_its_bin() {
 fn topics_are_named_as_their_schema_says() {
     assert_eq!(
         topics::ALL,
-        ["transactions.created", "transactions.decided", "transactions.labelled", "fraud.alerts"]
+        [
+            "transactions.created",
+            "transactions.decided",
+            "transactions.labelled",
+            "lists.changed",
+            "fraud.alerts"
+        ]
     );
     for (topic, dead) in topics::ALL.into_iter().zip(topics::DEAD_LETTERS) {
         assert!(SCHEMA.contains(&format!("`{topic}`")), "{topic}");

@@ -6,5 +6,6 @@ mod compatibility;
 mod examples;
 mod golden;
 mod ids;
+mod lists;
 mod money;
 mod round_trip;

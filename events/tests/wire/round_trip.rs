@@ -2,8 +2,9 @@
 
 use events::{
     Address, Alert, AlertId, AmountMinor, Card, CardToken, Currency, Customer, Decided, Decision, Device,
-    Label, LabelSource, Location, MerchantId, Message, Outcome, Reason, RiskLevel, Severity, Taken,
-    TestBehaviour, Transaction, TransactionId, Verdict,
+    Label, LabelSource, ListAction, ListChange, ListKind, ListScope, ListSource, ListValue, Location,
+    MerchantId, Message, Outcome, Reason, RiskLevel, Severity, Taken, TestBehaviour, Transaction,
+    TransactionId, Verdict,
 };
 use proptest::option;
 use proptest::prelude::*;
@@ -134,7 +135,7 @@ prop_compose! {
 prop_compose! {
     fn decided()(
         seq: u64, source_partition: u32, source_offset: u64, decided_at_us: i64,
-        taken in option::of(prop::collection::vec(any::<u64>(), 0..5).prop_map(|labelled| Taken { labelled })),
+        taken in option::of(taken()),
         transaction in transaction(), decision in decision(),
     ) -> Decided {
         Decided { seq, source_partition, source_offset, decided_at_us, taken, transaction, decision }
@@ -169,6 +170,32 @@ prop_compose! {
     }
 }
 
+fn taken() -> impl Strategy<Value = Taken> {
+    let offsets = || prop::collection::vec(any::<u64>(), 0..5);
+    (offsets(), offsets()).prop_map(|(labelled, lists)| Taken { labelled, lists })
+}
+
+fn list_scope() -> impl Strategy<Value = ListScope> {
+    let merchant = (merchant(), any::<bool>())
+        .prop_map(|(merchant_id, livemode)| ListScope::Merchant { merchant_id, livemode });
+    prop_oneof![Just(ListScope::All), merchant]
+}
+
+prop_compose! {
+    fn list_change()(
+        list in "[a-z0-9_]{1,64}", scope in list_scope(), value in text(),
+        action in select(vec![ListAction::Add, ListAction::Remove]),
+        expires_at_us in option::of(any::<i64>()),
+        source in select(vec![
+            ListSource::Merchant, ListSource::Operator, ListSource::Analyst, ListSource::Telegram,
+        ]),
+        changed_at_us: i64, note in option::of(text()),
+    ) -> ListChange {
+        let list = list.parse().unwrap();
+        ListChange { list, scope, value, action, expires_at_us, source, changed_at_us, note }
+    }
+}
+
 fn round_trip<M: Message + PartialEq + std::fmt::Debug>(message: &M) -> Result<(), TestCaseError> {
     let bytes = message.encode();
     let read = M::decode(&bytes).map_err(|e| TestCaseError::fail(e.to_string()))?;
@@ -197,6 +224,28 @@ proptest! {
     #[test]
     fn any_label_reads_back_as_written(message in label()) {
         round_trip(&message)?;
+    }
+
+    #[test]
+    fn any_list_change_reads_back_as_written(message in list_change()) {
+        round_trip(&message)?;
+    }
+
+    /// A value in its one form reads back as itself, and is written as it was.
+    #[test]
+    fn a_value_of_a_list_has_one_form(
+        kind in select(ListKind::ALL.to_vec()),
+        text in prop_oneof![
+            any::<String>(), "[0-9]{2,8}(-[0-9]{2,8})?", "[0-9]{1,3}(\\.[0-9]{1,3}){3}(/[0-9]{1,2})?",
+            "([0-9a-f]{0,4}:){1,7}[0-9a-f]{0,4}(/[0-9]{1,3})?", "[A-Za-z]{2}", "[A-Zaİß.]{0,5}@[A-Z.a]{1,5}",
+        ],
+    ) {
+        if let Ok(value) = ListValue::parse(kind, &text) {
+            let written = value.to_string();
+            let again = ListValue::parse(kind, &written);
+            prop_assert_eq!(again.as_ref(), Ok(&value));
+            prop_assert_eq!(again.unwrap().to_string(), written);
+        }
     }
 
     #[test]

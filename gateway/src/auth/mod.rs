@@ -26,6 +26,12 @@ pub enum Scope {
     /// Ask for transactions.
     #[serde(rename = "transactions:read")]
     TransactionsRead,
+    /// See the lists, and change them for the merchant's own transactions.
+    #[serde(rename = "lists")]
+    Lists,
+    /// Change lists for everyone's transactions.
+    #[serde(rename = "lists:all")]
+    ListsAll,
     /// The dashboard and the query API.
     #[serde(rename = "analytics")]
     Analytics,
@@ -33,7 +39,12 @@ pub enum Scope {
 
 impl Scope {
     /// All scopes.
-    pub const ALL: [Self; 3] = [Self::TransactionsWrite, Self::TransactionsRead, Self::Analytics];
+    pub const ALL: [Self; 5] =
+        [Self::TransactionsWrite, Self::TransactionsRead, Self::Lists, Self::ListsAll, Self::Analytics];
+
+    /// What a key is for unless told otherwise: everything that concerns the merchant itself.
+    pub const USUAL: [Self; 4] =
+        [Self::TransactionsWrite, Self::TransactionsRead, Self::Lists, Self::Analytics];
 
     /// The scope as it is written in the keys file and on the command line.
     #[must_use]
@@ -41,6 +52,8 @@ impl Scope {
         match self {
             Self::TransactionsWrite => "transactions:write",
             Self::TransactionsRead => "transactions:read",
+            Self::Lists => "lists",
+            Self::ListsAll => "lists:all",
             Self::Analytics => "analytics",
         }
     }
@@ -75,7 +88,7 @@ impl Caller {
         Self {
             merchant: "test".parse().expect("`test` is a merchant id"),
             livemode: false,
-            scopes: Scope::ALL.to_vec(),
+            scopes: Scope::USUAL.to_vec(),
             bucket: 0,
         }
     }

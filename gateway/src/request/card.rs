@@ -87,7 +87,8 @@ fn read(object: &mut Object<'_>, places: &Places, now_us: i64, errors: &mut Erro
     Some(SubmittedCard { pan: pan?, exp_month, exp_year })
 }
 
-fn number(raw: Raw<'_>) -> Result<Pan, Flaw> {
+/// Reads a card number.
+pub(crate) fn number(raw: Raw<'_>) -> Result<Pan, Flaw> {
     let text = raw.text().map_err(|_| Flaw::new("type", "has to be a string of digits"))?;
     Pan::parse(&text).map_err(|e| match e {
         InvalidPan::Characters => Flaw::new("format", "has to be digits, with spaces or dashes at most"),

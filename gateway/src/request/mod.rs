@@ -6,11 +6,9 @@
 //! - [`amount`]: exact amounts.
 //! - [`card`]: number, expiry, security code.
 //! - [`parties`]: customer, device, addresses, place.
-//! - [`countries`]: the ISO 3166 codes.
 
 mod amount;
 mod card;
-mod countries;
 mod errors;
 mod json;
 mod parties;
@@ -21,7 +19,7 @@ use std::time::Duration;
 
 use events::{Address, AmountMinor, Currency, Customer, Device, Location};
 
-pub(crate) use card::SubmittedCard;
+pub(crate) use card::{SubmittedCard, number as card_number};
 pub(crate) use errors::{Errors, Flaw};
 pub(crate) use json::Object;
 pub(crate) use text::{FreeText, looks_like_card_number};

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
+use events::countries::is_country;
 use events::{Address, Customer, Device, Location};
 
 use crate::pan::{Pan, brand, luhn};
 
-use super::countries::is_country;
 use super::errors::{Errors, Flaw};
 use super::json::{Object, Raw};
 use super::text::{FreeText, card_number_in_text, holds_digits_of};

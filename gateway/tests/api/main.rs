@@ -9,6 +9,7 @@ mod durability;
 mod idempotency;
 mod labels;
 mod limits;
+mod lists;
 mod malformed;
 mod reference;
 mod secrets;

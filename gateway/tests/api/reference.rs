@@ -84,6 +84,9 @@ async fn every_curl_line_of_the_reference_is_answered_as_described() {
             "GET /v1/transactions/{id} 200",
             "POST /v1/transactions/batch 200",
             "POST /v1/transactions/{id}/labels 201",
+            "GET /v1/lists 200",
+            "POST /v1/lists/block_card/entries 201",
+            "POST /v1/lists/block_ip/entries/remove 200",
             "POST /v1/transactions 422",
             "GET /health 200",
         ]

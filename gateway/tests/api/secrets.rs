@@ -89,9 +89,29 @@ async fn no_card_number_and_no_code_is_on_disk_in_answers_in_logs_or_in_metrics(
             seen.push(answer.body);
         }
         seen.push(gate.get(&format!("/v1/transactions/{digits}")).await.body);
+        // On a list it is a token; anywhere else in an entry it is refused, and not repeated.
+        let entries = "/v1/lists/block_card/entries";
+        let listed = gate.send(post(entries, &json!({"card_number": written}), &[])).await;
+        assert_eq!(listed.status, 201, "{listed:?}");
+        seen.push(listed.body);
+        for body in [
+            json!({"card_number": written, "note": written}),
+            json!({"value": written}),
+            json!({"value": digits}),
+            json!({"transaction_id": digits}),
+            json!({*digits: "x", "card_number": written}),
+            json!({"card_number": written, "scope": digits}),
+        ] {
+            let answer = gate.send(post(entries, &body, &[("x-request-id", digits)])).await;
+            assert!(answer.status.is_client_error(), "{answer:?}");
+            seen.push(answer.body);
+        }
+        let path = format!("/v1/lists/{digits}/entries");
+        seen.push(gate.send(post(&path, &json!({"card_number": written}), &[])).await.body);
     }
     seen.push(prometheus::TextEncoder::new().encode_to_string(&gate.registry.gather()).unwrap().into());
     assert_eq!(gate.created().await.len(), CARDS.len());
+    assert_eq!(gate.list_changes().await.len(), CARDS.len());
     let logged: Vec<String> =
         gate.created().await.iter().map(|t| serde_json::to_string(t).unwrap()).collect();
     assert!(logged.iter().all(|text| !text.contains("cvc") && !text.contains("cvv")));

@@ -12,7 +12,8 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use eventlog::{EmbeddedLog, EmbeddedLogConfig, EventLog, LogError, LoggedRecord, NewRecord, Position};
 use events::{
-    Decided, Decision, Label, Message, Outcome, Reason, RiskLevel, TestBehaviour, Transaction, topics,
+    Decided, Decision, Label, ListChange, ListDeclaration, ListKind, Message, Outcome, Reason, RiskLevel,
+    TestBehaviour, Transaction, topics,
 };
 use gateway::{ApiKeys, Gateway, GatewayConfig, Tokeniser};
 use http_body_util::BodyExt as _;
@@ -127,6 +128,16 @@ pub(crate) struct Gate {
     dir: Arc<TempDir>,
 }
 
+/// A list of each kind, under the kind's name.
+fn lists() -> Vec<ListDeclaration> {
+    let list = |kind: ListKind| ListDeclaration {
+        id: format!("block_{kind}").parse().unwrap(),
+        kind,
+        description: format!("what is blocked, by {kind}"),
+    };
+    ListKind::ALL.map(list).into()
+}
+
 pub(crate) fn config() -> GatewayConfig {
     GatewayConfig { allow_anonymous_test_merchant: true, ..GatewayConfig::default() }
 }
@@ -151,7 +162,8 @@ impl Gate {
         let tokeniser = Tokeniser::open(dir.path()).unwrap();
         let registry = prometheus::Registry::new();
         let gateway =
-            Gateway::start(config, keys.clone(), tokeniser, log.clone(), dir.path(), &registry).unwrap();
+            Gateway::start(config, keys.clone(), tokeniser, log.clone(), lists(), dir.path(), &registry)
+                .unwrap();
         let decides = watch::Sender::new(true);
         let decider = tokio::spawn(decide(log.clone(), decides.subscribe()));
         let router = gateway.router();
@@ -210,6 +222,10 @@ impl Gate {
 
     pub(crate) async fn labels(&self) -> Vec<Label> {
         self.records(topics::LABELLED).await
+    }
+
+    pub(crate) async fn list_changes(&self) -> Vec<ListChange> {
+        self.records(topics::LISTS_CHANGED).await
     }
 
     /// Waits until a condition holds.

@@ -68,8 +68,10 @@ impl Stages {
         let mut gateway_config = config.gateway.clone();
         gateway_config.allow_anonymous_test_merchant = listen.is_loopback();
         let tokeniser = Tokeniser::open(&dir.keys()).or_usage()?;
-        let gateway = Gateway::start(gateway_config, keys, tokeniser, log.clone(), dir.path(), registry)
-            .context("starting the gateway")?;
+        let lists = ruleset.lists();
+        let gateway =
+            Gateway::start(gateway_config, keys, tokeniser, log.clone(), lists, dir.path(), registry)
+                .context("starting the gateway")?;
         let analyzer = Analyzer::start(config.analyzer.clone(), ruleset, log.clone(), dir.path(), registry)
             .context("starting the fraud-analyzer")?;
         let analytics = Analytics::start(config.warehouse.clone(), log.clone(), &dir.warehouse(), registry)

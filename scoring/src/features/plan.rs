@@ -24,6 +24,7 @@ use super::locate::{self, Places};
 use super::select::{Refusal, Relation, Select, one_select};
 use super::window::{Builder, Options, micros};
 use crate::error::{LoadError, ScoreError};
+use crate::lists::calls::FUNCTION;
 use crate::probe::{Probe, Stage};
 use crate::source::SourceFile;
 use crate::transactions::{self, EVENT_TIME, FRAUD, RELATION};
@@ -460,8 +461,14 @@ fn slots_of(expr: &Expr) -> Vec<usize> {
 
 /// Refuses what would read a clock or a random number: a replay could not repeat it.
 pub(crate) fn pure(expr: &Expr) -> Result<(), String> {
-    let mut impure = None;
+    let (mut impure, mut in_list) = (None, false);
     expr.apply(|e| {
+        if let Expr::ScalarFunction(call) = e
+            && call.func.name() == FUNCTION
+        {
+            in_list = true;
+            return Ok(TreeNodeRecursion::Stop);
+        }
         if let Expr::ScalarFunction(call) = e
             && call.func.signature().volatility != Volatility::Immutable
         {
@@ -471,6 +478,12 @@ pub(crate) fn pure(expr: &Expr) -> Result<(), String> {
         Ok(TreeNodeRecursion::Continue)
     })
     .map_err(|e| e.to_string())?;
+    if in_list {
+        return Err(format!(
+            "{FUNCTION}() is for rules: what is on a list changes at any time, and a feature must be what its SQL \
+             says of the transactions alone"
+        ));
+    }
     impure.map_or(Ok(()), |name| {
         Err(format!(
             "{name}() gives another answer each time: a decision could not be replayed; use event_time"

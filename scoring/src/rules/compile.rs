@@ -18,16 +18,18 @@ use super::decide::Match;
 use super::pack::{Mode, RulePack, RuleSpec, Thresholds};
 use crate::error::{LoadError, ScoreError};
 use crate::features::plan::pure;
+use crate::lists::{Calls, DeclaredList, Lists};
 use crate::probe::{Probe, RuleRun};
 use crate::source::SourceFile;
 
-const PACK_VERSION: u32 = 1;
 const MAX_POINTS: u32 = 100;
 
 /// All rules of a ruleset, compiled.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     rules: Vec<Rule>,
+    /// What the rules ask lists.
+    calls: Calls,
     pub(crate) thresholds: Thresholds,
 }
 
@@ -50,15 +52,15 @@ impl Rules {
         state: &SessionState,
         schema: &SchemaRef,
         files: &[SourceFile],
+        lists: &[DeclaredList],
     ) -> Result<Self, Vec<LoadError>> {
-        let schema = DFSchema::try_from(Arc::clone(schema))
-            .map_err(|e| vec![LoadError::new("features", None, e.strip_backtrace())])?;
+        let mut calls = Calls::new(schema, lists);
         let mut errors = Vec::new();
         let mut rules = Vec::new();
         let mut ids = BTreeSet::new();
         let mut thresholds = None;
         for file in files {
-            let pack = match parse(file) {
+            let pack = match file.yaml(|pack: &RulePack| pack.version) {
                 Ok(pack) => pack,
                 Err(error) => {
                     errors.push(error);
@@ -76,7 +78,7 @@ impl Rules {
                 if !ids.insert(spec.id.clone()) {
                     refuse(format!("rules.{}.id: is used twice", spec.id));
                 }
-                match compile(state, &schema, spec) {
+                match compile(state, &mut calls, spec) {
                     Ok(rule) => rules.push(rule),
                     Err(reasons) => reasons.into_iter().for_each(&mut refuse),
                 }
@@ -87,17 +89,20 @@ impl Rules {
             errors.push(LoadError::new(files.first().map_or("rules", |f| &f.name), None, reason));
             Thresholds { review: None, challenge: None, decline: None }
         });
-        if errors.is_empty() { Ok(Self { rules, thresholds }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self { rules, calls, thresholds }) } else { Err(errors) }
     }
 
-    /// What matched on a batch with features, by row, for rows where something did. Rules that no row
-    /// can match are passed over.
+    /// What matched on a batch with features, under the lists as they are now: by row, for rows where something
+    /// did. Rules that no row can match are passed over.
     pub(crate) fn matches(
         &self,
-        batch: &RecordBatch,
+        batch: RecordBatch,
+        times_us: &[i64],
+        lists: &Lists,
         ids: &[TransactionId],
         probe: &mut dyn Probe,
     ) -> Result<BTreeMap<usize, Matches>, ScoreError> {
+        let batch = &self.calls.run(batch, times_us, lists)?;
         let mut matches: BTreeMap<usize, Matches> = BTreeMap::new();
         let ranges = Ranges::new(batch);
         for (index, rule) in self.rules.iter().enumerate().filter(|(_, r)| r.spec.mode != Mode::Off) {
@@ -164,23 +169,6 @@ fn figure_text(figure: f64) -> String {
     if figure.fract() == 0.0 { format!("{figure:.0}") } else { format!("{figure:.2}") }
 }
 
-fn parse(file: &SourceFile) -> Result<RulePack, LoadError> {
-    let pack: RulePack = serde_saphyr::from_str(&file.text).map_err(|e| {
-        let at = e.location().map(|l| (to_usize(l.line()), to_usize(l.column())));
-        LoadError::new(&file.name, at, e.without_snippet().to_string())
-    })?;
-    if pack.version == PACK_VERSION {
-        Ok(pack)
-    } else {
-        let reason = format!("version: {} is unknown, this build reads version {PACK_VERSION}", pack.version);
-        Err(LoadError::new(&file.name, None, reason))
-    }
-}
-
-fn to_usize(n: impl TryInto<usize>) -> usize {
-    n.try_into().unwrap_or(0)
-}
-
 fn check_thresholds(t: &Thresholds) -> Result<(), String> {
     let given: Vec<u8> = [t.review, t.challenge, t.decline].into_iter().flatten().collect();
     let in_range = given.iter().all(|s| (1..=100).contains(s));
@@ -191,14 +179,14 @@ fn check_thresholds(t: &Thresholds) -> Result<(), String> {
     }
 }
 
-fn compile(state: &SessionState, schema: &DFSchema, spec: RuleSpec) -> Result<Rule, Vec<String>> {
+fn compile(state: &SessionState, calls: &mut Calls, spec: RuleSpec) -> Result<Rule, Vec<String>> {
     let mut errors = Vec::new();
     let mut field = |field: &str, result: Result<Arc<dyn PhysicalExpr>, String>| {
         result.map_err(|reason| errors.push(format!("rules.{}.{field}: {reason}", spec.id))).ok()
     };
-    let when = field("when", expression(state, schema, &spec.when, &DataType::Boolean));
-    let observed = field("observed", expression(state, schema, &spec.observed.sql(), &DataType::Float64));
-    let limit = field("limit", expression(state, schema, &spec.limit.sql(), &DataType::Float64));
+    let when = field("when", expression(state, calls, &spec.when, &DataType::Boolean));
+    let observed = field("observed", expression(state, calls, &spec.observed.sql(), &DataType::Float64));
+    let limit = field("limit", expression(state, calls, &spec.limit.sql(), &DataType::Float64));
     let word =
         |text: &str| !text.is_empty() && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
     for (name, text) in [("id", &spec.id), ("reason", &spec.reason)] {
@@ -214,7 +202,7 @@ fn compile(state: &SessionState, schema: &DFSchema, spec: RuleSpec) -> Result<Ru
     }
     match (when, observed, limit) {
         (Some(when), Some(observed), Some(limit)) if errors.is_empty() => {
-            let condition = Condition::new(when, observed, limit, schema.as_arrow());
+            let condition = Condition::new(when, observed, limit, calls.schema());
             let failed = |e: DataFusionError| vec![format!("rules.{}: {}", spec.id, e.strip_backtrace())];
             Ok(Rule { condition: condition.map_err(failed)?, spec })
         }
@@ -224,12 +212,16 @@ fn compile(state: &SessionState, schema: &DFSchema, spec: RuleSpec) -> Result<Ru
 
 pub(super) fn expression(
     state: &SessionState,
-    schema: &DFSchema,
+    calls: &mut Calls,
     sql: &str,
     wanted: &DataType,
 ) -> Result<Arc<dyn PhysicalExpr>, String> {
-    let expr = state.create_logical_expr(sql, schema).map_err(|e| e.strip_backtrace())?;
+    let relation =
+        |calls: &Calls| DFSchema::try_from(Arc::clone(calls.schema())).map_err(|e| e.strip_backtrace());
+    let expr = state.create_logical_expr(sql, &relation(calls)?).map_err(|e| e.strip_backtrace())?;
+    let expr = calls.rewrite(state, expr)?;
     pure(&expr)?;
+    let schema = &relation(calls)?;
     let compiled = state
         .create_physical_expr(expr.clone(), schema)
         .map_err(|e| format!("`{sql}`: {}", e.strip_backtrace()))?;

@@ -20,14 +20,15 @@ pub(crate) struct Verdict {
     pub(crate) outcome: Outcome,
     pub(crate) risk_score: u8,
     pub(crate) risk_level: RiskLevel,
-    /// Most points first.
+    /// Those of lists first, then most points first.
     pub(crate) reasons: Vec<Reason>,
     /// The highest severity, when it is one to alert on.
     pub(crate) alert: Option<Severity>,
 }
 
 /// The score is the sum of points, at most 100; the outcome is the most severe that a matched rule's
-/// action or the score's threshold asks for.
+/// action or the score's threshold asks for. A rule that allows goes before all of that, and a hard block
+/// before it. What is allowed raises no alert.
 pub(crate) fn decide(mut matches: Vec<Match>, thresholds: &Thresholds) -> Verdict {
     let points: u32 = matches.iter().map(|m| m.reason.points).sum();
     let risk_score = u8::try_from(points.min(MAX_SCORE)).expect("at most 100");
@@ -41,10 +42,16 @@ pub(crate) fn decide(mut matches: Vec<Match>, thresholds: &Thresholds) -> Verdic
     } else {
         Outcome::Approve
     };
-    let outcome = matches.iter().map(|m| m.action.outcome()).max().unwrap_or(Outcome::Approve).max(by_score);
-    let alert = matches.iter().map(|m| m.severity).max().filter(|&s| s >= Severity::Medium);
-    // Stable: rules of equal points stay in the pack's order.
-    matches.sort_by_key(|m| std::cmp::Reverse(m.reason.points));
+    let allowed =
+        matches.iter().max_by_key(|m| m.action.precedence()).is_some_and(|m| m.action == Action::Allow);
+    let outcome = if allowed {
+        Outcome::Approve
+    } else {
+        matches.iter().map(|m| m.action.outcome()).fold(by_score, Outcome::max)
+    };
+    let alert = matches.iter().map(|m| m.severity).max().filter(|&s| s >= Severity::Medium && !allowed);
+    // Stable: rules of equal points stay in the pack's order. What decided comes first whatever its points.
+    matches.sort_by_key(|m| std::cmp::Reverse((m.action.precedence(), m.reason.points)));
     Verdict {
         outcome,
         risk_score,
@@ -96,6 +103,21 @@ mod tests {
         let verdict = decide(matches, &THRESHOLDS);
         assert_eq!((verdict.outcome, verdict.alert), (Outcome::Challenge, Some(Severity::Medium)));
         assert_eq!(verdict.reasons[0].points, 2, "most points first");
+    }
+
+    #[test]
+    fn an_allow_goes_before_everything_but_a_hard_block() {
+        use Action::{Allow, Block, Decline, HardBlock, Score};
+        let of = |actions: &[(Action, u32)]| {
+            let matches = actions.iter().map(|&(action, points)| matched(points, Severity::High, action));
+            let verdict = decide(matches.collect(), &THRESHOLDS);
+            (verdict.outcome, verdict.alert.is_some(), verdict.reasons[0].points)
+        };
+        assert_eq!(of(&[(Block, 1)]), (Outcome::Decline, true, 1));
+        assert_eq!(of(&[(HardBlock, 1)]), (Outcome::Decline, true, 1));
+        assert_eq!(of(&[(Score, 90), (Decline, 80), (Block, 70), (Allow, 0)]), (Outcome::Approve, false, 0));
+        assert_eq!(of(&[(Allow, 0), (Score, 90), (HardBlock, 2), (Block, 3)]), (Outcome::Decline, true, 2));
+        assert_eq!(of(&[(Score, 90), (Block, 1)]), (Outcome::Decline, true, 1), "the list is named first");
     }
 
     #[test]

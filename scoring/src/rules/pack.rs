@@ -92,15 +92,33 @@ pub(crate) enum Action {
     Challenge,
     /// The outcome is decline.
     Decline,
+    /// The outcome is decline, unless a rule allows.
+    Block,
+    /// The outcome is approve, unless a rule blocks hard.
+    Allow,
+    /// The outcome is decline, whatever allows.
+    HardBlock,
 }
 
 impl Action {
+    /// The least the outcome will be, unless a rule allows.
     pub(crate) const fn outcome(self) -> Outcome {
         match self {
-            Self::Score => Outcome::Approve,
+            Self::Score | Self::Allow => Outcome::Approve,
             Self::Review => Outcome::Review,
             Self::Challenge => Outcome::Challenge,
-            Self::Decline => Outcome::Decline,
+            Self::Decline | Self::Block | Self::HardBlock => Outcome::Decline,
+        }
+    }
+
+    /// Which of the actions that go before the score goes before which: a hard block before an allow, an
+    /// allow before a block; 0 for all others.
+    pub(crate) const fn precedence(self) -> u8 {
+        match self {
+            Self::HardBlock => 3,
+            Self::Allow => 2,
+            Self::Block => 1,
+            Self::Score | Self::Review | Self::Challenge | Self::Decline => 0,
         }
     }
 }

@@ -7,7 +7,6 @@ use datafusion::arrow::array::{
     StringArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
-use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::SessionContext;
@@ -17,6 +16,7 @@ use proptest::sample::select;
 use super::bounds::Ranges;
 use super::compile::expression;
 use super::condition::{Condition, Hit};
+use crate::lists::Calls;
 use crate::windows::inputs::evaluate;
 
 static STATE: LazyLock<SessionState> = LazyLock::new(|| SessionContext::new().state());
@@ -29,8 +29,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 fn compiled(sql: &str, wanted: &DataType) -> Result<Arc<dyn PhysicalExpr>, String> {
-    let schema = DFSchema::try_from(Arc::clone(&SCHEMA)).map_err(|e| e.to_string())?;
-    expression(&STATE, &schema, sql, wanted)
+    expression(&STATE, &mut Calls::new(&SCHEMA, &[]), sql, wanted)
 }
 
 fn condition(sql: &str, observed: &str) -> Result<Condition, String> {

@@ -12,8 +12,8 @@ use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 use super::chunked::Chunked;
-use super::shards::Shards;
 use super::wide;
+use crate::shards::Shards;
 
 /// One event as an accumulator sees it.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,7 @@ use std::hash::BuildHasher as _;
 use hashbrown::DefaultHashBuilder;
 
 use super::chunked::{Chunked, Touch};
-use super::shards::Shards;
+use crate::shards::Shards;
 
 /// From the bytes of a value to a small number, and back to nothing when its last event is released.
 ///

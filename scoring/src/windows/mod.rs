@@ -6,7 +6,6 @@
 //! - [`reservoir`]: the events that windows still need, packed by [`codec`].
 //! - [`layout`]: which tail brings which events to which accumulator.
 //! - [`accumulate`]: what is kept per key, with [`wide`] numbers in [`chunked`] rows
-//!   and tables in [`shards`].
 //! - [`state`]: all of it, moved on from batch to batch.
 //! - [`drive`]: the loop that takes each of them through a batch.
 //! - [`lanes`]: the same for several counts and sums at once.
@@ -32,7 +31,6 @@ pub(crate) mod layout;
 mod read;
 mod reservoir;
 mod restore;
-mod shards;
 pub(crate) mod spec;
 pub(crate) mod state;
 pub(crate) mod values;

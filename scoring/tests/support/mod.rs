@@ -96,7 +96,8 @@ pub fn ruleset(features: &[(&str, &str)]) -> Ruleset {
         name: "none.yaml".into(),
         text: "version: 1\nthresholds: {review: 65, decline: 75}\nrules: []".into(),
     }];
-    Ruleset::load(&RulesetSource { features: features.iter().map(file).collect(), rules }).unwrap()
+    Ruleset::load(&RulesetSource { features: features.iter().map(file).collect(), rules, lists: Vec::new() })
+        .unwrap()
 }
 
 /// What becomes known before row `at` of the transaction in row `of`, which comes before it.

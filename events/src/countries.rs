@@ -1,7 +1,8 @@
 //! The ISO 3166-1 alpha-2 codes.
 
 /// Whether the text is a country's code. `XK` (Kosovo) is not in the standard and in wide use.
-pub(super) fn is_country(text: &str) -> bool {
+#[must_use]
+pub fn is_country(text: &str) -> bool {
     text.len() == 2 && COUNTRIES.binary_search(&text).is_ok()
 }
 
