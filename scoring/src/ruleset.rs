@@ -27,7 +27,7 @@ impl Ruleset {
     pub fn load(source: &RulesetSource) -> Result<Self, LoadErrors> {
         let context = session();
         let features = FeaturePlan::load(&context, &source.features).map_err(LoadErrors)?;
-        let rules = Rules::load(&context.state(), &features.schema, &source.rules).map_err(LoadErrors)?;
+        let rules = Rules::load(&context.state(), &features, &source.rules).map_err(LoadErrors)?;
         Ok(Self { features: Arc::new(features), rules: Arc::new(rules), hash: hash(source).into() })
     }
 
@@ -36,6 +36,18 @@ impl Ruleset {
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// Whether the same is kept for both: a [`Scorer`](crate::Scorer) of the one can go on as one of the
+    /// other. Expressions around windows may differ, and so may rules.
+    #[must_use]
+    pub fn has_windows_of(&self, other: &Self) -> bool {
+        self.windows_digest() == other.windows_digest()
+    }
+
+    pub(crate) fn windows_digest(&self) -> [u8; 32] {
+        let plans = self.features.windows.iter().map(|(_, plan)| plan.describe());
+        Sha256::digest(plans.collect::<Vec<_>>().join("\n")).into()
     }
 
     /// The names of the features, in column order.
