@@ -1,6 +1,8 @@
 //! Everything the analyzer counts.
 
-use prometheus::{CounterVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    CounterVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 /// The analyzer's metrics.
 #[derive(Debug, Clone)]
@@ -35,6 +37,18 @@ pub struct Metrics {
     pub checkpoint_failures: IntCounter,
     /// Decisions that recovery made again and found to differ from the logged ones: must stay 0.
     pub replay_mismatches: IntCounter,
+    /// Rulesets that could not be loaded or warmed up; the one in force stayed.
+    pub reload_failures: IntCounter,
+    /// Whether the last reload of the ruleset succeeded.
+    pub last_reload_successful: IntGauge,
+    /// When a reload last succeeded: seconds since the Unix epoch; 0 before the first.
+    pub last_reload_success_seconds: IntGauge,
+    /// Whether a ruleset with other windows is being warmed up.
+    pub warm_up: IntGauge,
+    /// Decided transactions that a ruleset being warmed up has yet to take in.
+    pub warm_up_lag_transactions: IntGauge,
+    /// Whether a rule does not fire yet, as its windows are not complete, by rule id.
+    pub rule_warming: IntGaugeVec,
 }
 
 impl Metrics {
@@ -60,6 +74,11 @@ impl Metrics {
         };
         let gauge = |name: &str, help: &str| {
             let metric = IntGauge::new(name, help)?;
+            registry.register(Box::new(metric.clone()))?;
+            prometheus::Result::Ok(metric)
+        };
+        let gauges = |name: &str, help: &str, label: &str| {
+            let metric = IntGaugeVec::new(Opts::new(name, help), &[label])?;
             registry.register(Box::new(metric.clone()))?;
             prometheus::Result::Ok(metric)
         };
@@ -124,6 +143,31 @@ impl Metrics {
             replay_mismatches: counter(
                 "paystream_analyzer_replay_mismatches_total",
                 "Decisions made again on recovery that differ from the logged ones.",
+            )?,
+            reload_failures: counter(
+                "paystream_analyzer_ruleset_reload_failures_total",
+                "Rulesets that could not be loaded or warmed up.",
+            )?,
+            last_reload_successful: gauge(
+                "paystream_analyzer_ruleset_last_reload_successful",
+                "Whether the last reload of the ruleset succeeded.",
+            )?,
+            last_reload_success_seconds: gauge(
+                "paystream_analyzer_ruleset_last_reload_success_timestamp_seconds",
+                "When a reload of the ruleset last succeeded.",
+            )?,
+            warm_up: gauge(
+                "paystream_analyzer_warm_up",
+                "Whether a ruleset with other windows is being warmed up.",
+            )?,
+            warm_up_lag_transactions: gauge(
+                "paystream_analyzer_warm_up_lag_transactions",
+                "Decided transactions that a ruleset being warmed up has yet to take in.",
+            )?,
+            rule_warming: gauges(
+                "paystream_analyzer_rule_warming",
+                "Whether a rule does not fire yet, as its windows are not complete.",
+                "rule",
             )?,
         })
     }
