@@ -74,7 +74,7 @@ async fn label(log: &EmbeddedLog, decided: &[Decided]) {
         let label = Label {
             transaction_id: d.transaction.id,
             merchant_id: d.transaction.merchant_id.clone(),
-            verdict: if d.seq % 3 == 0 { Verdict::Fraud } else { Verdict::Legit },
+            verdict: if d.seq.is_multiple_of(3) { Verdict::Fraud } else { Verdict::Legit },
             source: LabelSource::Analyst,
             labelled_at_us: 0,
             window_time_us: d.decision.window_time_us,
