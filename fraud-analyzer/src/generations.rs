@@ -40,15 +40,17 @@ impl Generations {
         Ok(checkpoints)
     }
 
-    /// Removes everything in the analyzer's directory but one generation.
+    /// Removes all generations but one, and what builds without generations left.
     pub(crate) fn keep_only(&self, kept: &Checkpoints) -> io::Result<()> {
-        self.entries()?.into_iter().filter(|path| path != kept.dir()).try_for_each(|path| remove(&path))
+        let is_unwanted =
+            |path: &PathBuf| path != kept.dir() && (number_of(path).is_some() || is_older(path));
+        self.entries()?.into_iter().filter(is_unwanted).try_for_each(|path| remove(&path))
     }
 
     /// Removes the generations that are older than one.
     pub(crate) fn remove_before(&self, kept: &Checkpoints) -> io::Result<()> {
-        let is_older = |path: &PathBuf| number_of(path).is_some() && number_of(path) < number_of(kept.dir());
-        self.entries()?.into_iter().filter(is_older).try_for_each(|path| remove(&path))
+        let is_before = |path: &PathBuf| number_of(path).is_some() && number_of(path) < number_of(kept.dir());
+        self.entries()?.into_iter().filter(is_before).try_for_each(|path| remove(&path))
     }
 
     fn entries(&self) -> io::Result<Vec<PathBuf>> {
@@ -62,6 +64,12 @@ impl Generations {
 
 fn number_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok()
+}
+
+/// Whether it is of a build that kept checkpoints and segments in the analyzer's directory itself.
+fn is_older(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name == "segments" || name.starts_with("checkpoint-")
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -86,8 +94,9 @@ mod tests {
         generations.remove_before(&list[1]).unwrap();
         assert_eq!(names(&generations), ["generation-000003", "generation-000002"]);
         fs::write(dir.path().join("checkpoint-00000000000000000001.bin"), "of an earlier build").unwrap();
+        fs::create_dir(dir.path().join("lost+found")).unwrap();
         generations.keep_only(&list[1]).unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "what is not the analyzer's stays");
         assert_eq!(names(&generations), ["generation-000002"]);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use scoring::Ruleset;
+use scoring::{Ruleset, WarmingRule};
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -28,15 +28,6 @@ pub struct RulesetStatus {
     pub warming_rules: Vec<WarmingRule>,
     /// The ruleset that is being warmed up to take over.
     pub warm_up: Option<WarmUpStatus>,
-}
-
-/// A rule that does not fire yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct WarmingRule {
-    /// The rule's id.
-    pub rule: String,
-    /// The window time from which on it fires, in microseconds since the Unix epoch.
-    pub warm_at_us: i64,
 }
 
 /// How far a warm-up is.
@@ -134,14 +125,13 @@ impl Rulesets {
         &self,
         load: impl FnOnce() -> anyhow::Result<Ruleset> + Send + 'static,
     ) -> Result<RulesetStatus, ReloadError> {
-        let stopped = |_| ReloadError::Stopped;
         let _permit = self.permits.acquire().await.map_err(|_| ReloadError::Stopped)?;
         self.status.clone().wait_for(Option::is_some).await.map_err(|_| ReloadError::Stopped)?;
         let loaded = tokio::task::spawn_blocking(load).await.context("loading the ruleset");
         let ruleset = loaded.flatten().map_err(ReloadError::Refused)?;
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request { ruleset, answer }).await.map_err(|_| ReloadError::Stopped)?;
-        answered.await.map_err(stopped)?.map_err(ReloadError::Failed)?;
+        answered.await.map_err(|_| ReloadError::Stopped)?.map_err(ReloadError::Failed)?;
         self.status().ok_or(ReloadError::Stopped)
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray as _, RecordBatch};
 use events::{Decision, Severity, TransactionId};
+use serde::Serialize;
 
 use crate::binary::{Reader, Writer};
 use crate::error::{ScoreError, SnapshotError};
@@ -55,7 +56,7 @@ pub struct Held {
 }
 
 /// A rule that does not fire yet: not everything is known that its features look back at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WarmingRule {
     /// The rule's id.
     pub rule: String,

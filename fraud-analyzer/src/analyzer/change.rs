@@ -10,7 +10,7 @@ use super::Pipeline;
 use crate::generations::Generations;
 use crate::recovery::Recovered;
 use crate::rule_clock::RuleClock;
-use crate::rulesets::{self, Inbox, Request, RulesetStatus, WarmUpStatus};
+use crate::rulesets::{Inbox, Request, RulesetStatus, WarmUpStatus};
 use crate::warm_up::{Surroundings, WarmUp};
 
 /// What changes of the ruleset need beside the pipeline.
@@ -118,7 +118,7 @@ impl Changes {
             from_seq,
             features: ruleset.feature_names().len(),
             rules: rules.len(),
-            warming_rules: self.warming_rules(),
+            warming_rules: self.warming.clone(),
             warm_up: None,
         }));
     }
@@ -150,20 +150,11 @@ impl Changes {
             self.surroundings.metrics.rule_warming.with_label_values(&[rule.as_str()]).set(0);
             tracing::info!(rule, "its windows are complete: it fires from now on");
         }
-        let warming_rules = self.warming_rules();
         self.inbox.status.send_modify(|status| {
             if let Some(status) = status {
-                status.warming_rules = warming_rules;
+                status.warming_rules.clone_from(&self.warming);
             }
         });
-    }
-
-    fn warming_rules(&self) -> Vec<rulesets::WarmingRule> {
-        let shown = |WarmingRule { rule, warm_at_us }: &WarmingRule| rulesets::WarmingRule {
-            rule: rule.clone(),
-            warm_at_us: *warm_at_us,
-        };
-        self.warming.iter().map(shown).collect()
     }
 }
 
