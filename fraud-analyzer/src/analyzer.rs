@@ -1,5 +1,7 @@
 //! The loop: read what is there, score it, append decisions and alerts, remember how far it got.
 
+mod change;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,8 +14,10 @@ use scoring::{Ruleset, Scored, Scorer, transactions};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use self::change::Changes;
 use crate::checkpoint::{Checkpoint, CheckpointWriter, Checkpoints};
 use crate::config::AnalyzerConfig;
+use crate::generations::Generations;
 use crate::intake::{self, Arrived, DEAD_LETTER_TOPIC};
 use crate::labels::{self, Labels};
 use crate::lists;
@@ -22,6 +26,7 @@ use crate::output;
 use crate::progress::{GROUP, Progress};
 use crate::recovery::{self, Recovered};
 use crate::rule_clock::RuleClock;
+use crate::rulesets::{Inbox, Rulesets};
 
 /// How long an idle loop waits before it looks whether it should stop.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
@@ -38,6 +43,8 @@ const FULL_LOG_WAIT: Duration = Duration::from_millis(100);
 pub struct Analyzer {
     /// Stops by deciding everything that is in the log, then checkpointing.
     pub service: Service,
+    /// Which ruleset decides, and changing it.
+    pub rulesets: Rulesets,
 }
 
 impl Analyzer {
@@ -54,21 +61,22 @@ impl Analyzer {
         registry: &prometheus::Registry,
     ) -> anyhow::Result<Self> {
         let metrics = Metrics::new(registry).context("registering the analyzer's metrics")?;
-        let checkpoints = Checkpoints::open(&dir.join("analyzer"))
+        let generations = Generations::open(&dir.join("analyzer"))
             .with_context(|| format!("opening the analyzer's directory in {}", dir.display()))?;
+        let (rulesets, inbox) = Rulesets::new(metrics.clone());
         let stop = CancellationToken::new();
         let (ended, end) = tokio::sync::oneshot::channel();
         let (handle, stopped) = (Handle::current(), stop.clone());
         std::thread::Builder::new()
             .name("scoring".to_owned())
             .spawn(move || {
-                let run = run(config, ruleset, log, checkpoints, metrics, &stopped);
+                let run = run(config, ruleset, log, generations, metrics, inbox, &stopped);
                 // Nobody listens when the process is ending anyway.
                 let _ = ended.send(handle.block_on(run));
             })
             .context("starting the scoring thread")?;
         let task = tokio::spawn(async move { end.await.context("the scoring thread panicked")? });
-        Ok(Self { service: Service { name: "fraud-analyzer", stop, task } })
+        Ok(Self { service: Service { name: "fraud-analyzer", stop, task }, rulesets })
     }
 }
 
@@ -76,32 +84,37 @@ async fn run(
     config: AnalyzerConfig,
     ruleset: Ruleset,
     log: Arc<dyn EventLog>,
-    checkpoints: Checkpoints,
+    generations: Generations,
     metrics: Metrics,
+    inbox: Inbox,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let Recovered { scorer, progress } =
-        recovery::recover(&*log, &checkpoints, ruleset, &metrics).await.context("recovering the analyzer")?;
-    tracing::info!(ruleset = scorer.ruleset().hash(), next_seq = progress.next_seq, "scoring");
-    let writer = CheckpointWriter::start(checkpoints, metrics.clone()).context("starting checkpoints")?;
+    let Recovered { scorer, progress, checkpoints, .. } =
+        recovery::recover(&*log, &generations, ruleset, &metrics).await.context("recovering the analyzer")?;
+    let writer =
+        CheckpointWriter::start(generations.clone(), metrics.clone()).context("starting checkpoints")?;
     let mut pipeline = Pipeline {
-        checkpointed_seq: progress.next_seq,
+        checkpointed_seq: Some(progress.next_seq),
         rule_clock: RuleClock::new(&metrics, scorer.ruleset()),
         labels_read: None,
         journalled_lists: Vec::new(),
         config,
         log,
         scorer,
+        checkpoints,
         progress,
         metrics,
     };
+    let mut changes = Changes::new(inbox, generations, &pipeline);
     let interval = Duration::from_millis(pipeline.config.checkpoint_interval_ms);
     let mut last_checkpoint = Instant::now();
     loop {
         // Asked before looking: what is appended before the stop is seen by the look after it.
         let stopping = stop.is_cancelled();
+        let took_over = changes.between_batches(&mut pipeline).await;
         let decided = pipeline.step(if stopping { Duration::ZERO } else { IDLE_WAIT }).await?;
-        if pipeline.is_dirty() && last_checkpoint.elapsed() >= interval {
+        let due = took_over || last_checkpoint.elapsed() >= interval;
+        if pipeline.is_dirty() && due {
             writer.offer(|| pipeline.checkpoint());
             pipeline.commit().await?;
             last_checkpoint = Instant::now();
@@ -110,6 +123,7 @@ async fn run(
             break;
         }
     }
+    changes.stop().await;
     pipeline.commit().await?;
     let last = pipeline.checkpoint();
     tokio::task::spawn_blocking(move || writer.finish(last)).await.context("writing the last checkpoint")?;
@@ -120,10 +134,13 @@ struct Pipeline {
     config: AnalyzerConfig,
     log: Arc<dyn EventLog>,
     scorer: Scorer,
+    /// Where the scorer's go.
+    checkpoints: Checkpoints,
     progress: Progress,
     metrics: Metrics,
     rule_clock: RuleClock,
-    checkpointed_seq: u64,
+    /// The place that the newest checkpoint of this scorer was made at, if it made one.
+    checkpointed_seq: Option<u64>,
     labels_read: Option<Instant>,
     /// How far the last decision of this run says that lists were taken in.
     journalled_lists: Vec<u64>,
@@ -277,13 +294,14 @@ impl Pipeline {
         }
     }
 
-    const fn is_dirty(&self) -> bool {
-        self.progress.next_seq != self.checkpointed_seq
+    fn is_dirty(&self) -> bool {
+        self.checkpointed_seq != Some(self.progress.next_seq)
     }
 
-    fn checkpoint(&mut self) -> Checkpoint {
-        self.checkpointed_seq = self.progress.next_seq;
-        Checkpoint { progress: self.progress.clone(), state: self.scorer.checkpoint() }
+    fn checkpoint(&mut self) -> (Checkpoints, Checkpoint) {
+        self.checkpointed_seq = Some(self.progress.next_seq);
+        let (progress, state) = (self.progress.clone(), self.scorer.checkpoint());
+        (self.checkpoints.clone(), Checkpoint { progress, decides: true, state })
     }
 
     async fn commit(&self) -> anyhow::Result<()> {

@@ -13,11 +13,12 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use scoring::{Cut, SegmentId};
+use scoring::{Cut, SegmentId, SegmentStore};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::durable;
+use crate::generations::Generations;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::segments::SegmentDir;
@@ -31,6 +32,8 @@ const KEPT: usize = 2;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     pub(crate) progress: Progress,
+    /// Whether it is of the scorer that decides, not of one that is warmed up to take over.
+    pub(crate) decides: bool,
     /// What `scoring::Scorer::checkpoint` returned.
     pub(crate) state: Cut,
 }
@@ -39,6 +42,7 @@ pub(crate) struct Checkpoint {
 struct Header {
     format: u32,
     progress: Progress,
+    decides: bool,
     /// Reservoir and number of each segment.
     segments: Vec<(u32, u64)>,
 }
@@ -46,7 +50,8 @@ struct Header {
 impl Checkpoint {
     fn encode(&self) -> Vec<u8> {
         let segments = self.state.segments.iter().map(|id| (id.reservoir, id.number)).collect();
-        let header = Header { format: FORMAT, progress: self.progress.clone(), segments };
+        let Self { progress, decides, .. } = self.clone();
+        let header = Header { format: FORMAT, progress, decides, segments };
         let mut bytes = serde_json::to_vec(&header).expect("a header has no maps with odd keys");
         bytes.push(b'\n');
         bytes.extend_from_slice(&self.state.bytes);
@@ -69,12 +74,13 @@ impl Checkpoint {
             header.segments.into_iter().map(|(reservoir, number)| SegmentId { reservoir, number }).collect();
         Ok(Self {
             progress: header.progress,
+            decides: header.decides,
             state: Cut { bytes: body[line + 1..].to_vec(), segments, open: Vec::new() },
         })
     }
 }
 
-/// The checkpoints in a directory.
+/// The checkpoints in a directory: all of one scorer, or of others that went on from it.
 #[derive(Debug, Clone)]
 pub(crate) struct Checkpoints {
     dir: PathBuf,
@@ -87,9 +93,13 @@ impl Checkpoints {
         Ok(Self { dir: dir.to_owned(), segments: SegmentDir::open(&dir.join("segments"))? })
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where the scorer leaves its segments.
-    pub(crate) const fn segments(&self) -> &Arc<SegmentDir> {
-        &self.segments
+    pub(crate) fn segments(&self) -> Arc<dyn SegmentStore> {
+        Arc::<SegmentDir>::clone(&self.segments)
     }
 
     /// Writes a checkpoint durably, then removes all but the newest two and the segments that neither
@@ -107,16 +117,13 @@ impl Checkpoints {
         Ok(in_segments + bytes.len() as u64)
     }
 
-    /// Removes all checkpoints and their segments.
-    pub(crate) fn clear(&self) -> io::Result<()> {
-        for (_, path) in self.newest_first()? {
-            fs::remove_file(path)?;
-        }
-        self.segments.clean(&BTreeSet::new(), &[])
+    /// Removes all of it.
+    pub(crate) fn remove(self) -> io::Result<()> {
+        fs::remove_dir_all(self.dir)
     }
 
     /// The checkpoints that can be read, newest first; those that cannot are reported and passed over.
-    pub(crate) fn readable(&self) -> io::Result<impl Iterator<Item = Checkpoint>> {
+    pub(crate) fn readable(&self) -> io::Result<impl Iterator<Item = Checkpoint> + use<>> {
         Ok(self.newest_first()?.into_iter().filter_map(|(_, path)| {
             let read = fs::read(&path).map_err(|e| e.to_string()).and_then(|b| Checkpoint::decode(&b));
             read.inspect_err(|reason| {
@@ -150,21 +157,26 @@ fn name(seq: u64) -> String {
 /// Writes checkpoints beside the hot path, on a thread of its own, one at a time.
 #[derive(Debug)]
 pub(crate) struct CheckpointWriter {
-    queue: SyncSender<Checkpoint>,
+    queue: SyncSender<(Checkpoints, Checkpoint)>,
     busy: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
 impl CheckpointWriter {
-    pub(crate) fn start(checkpoints: Checkpoints, metrics: Metrics) -> io::Result<Self> {
-        let (queue, jobs) = sync_channel::<Checkpoint>(1);
+    /// Once a checkpoint is written, generations before its own are removed.
+    pub(crate) fn start(generations: Generations, metrics: Metrics) -> io::Result<Self> {
+        let (queue, jobs) = sync_channel::<(Checkpoints, Checkpoint)>(1);
         let busy = Arc::new(AtomicBool::new(false));
         let idle_again = Arc::clone(&busy);
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
             runtime::background::yield_to_answers();
-            for checkpoint in jobs {
+            for (checkpoints, checkpoint) in jobs {
                 let began = Instant::now();
-                match checkpoints.write(&checkpoint) {
+                let written = checkpoints.write(&checkpoint).and_then(|bytes| {
+                    generations.remove_before(&checkpoints)?;
+                    Ok(bytes)
+                });
+                match written {
                     Ok(bytes) => {
                         metrics.checkpoint_seconds.observe(began.elapsed().as_secs_f64());
                         metrics.checkpoint_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -181,8 +193,8 @@ impl CheckpointWriter {
         Ok(Self { queue, busy, thread })
     }
 
-    /// Hands a checkpoint over; skips it when the one before is still being written.
-    pub(crate) fn offer(&self, make: impl FnOnce() -> Checkpoint) {
+    /// Hands over what is to be written where; skips it when the one before is still being written.
+    pub(crate) fn offer(&self, make: impl FnOnce() -> (Checkpoints, Checkpoint)) {
         if self.busy.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -192,7 +204,7 @@ impl CheckpointWriter {
     }
 
     /// Writes a last checkpoint and waits until it is durable.
-    pub(crate) fn finish(self, last: Checkpoint) {
+    pub(crate) fn finish(self, last: (Checkpoints, Checkpoint)) {
         let sent = self.queue.send(last);
         drop(self.queue);
         if sent.is_err() || self.thread.join().is_err() {
@@ -214,7 +226,11 @@ mod tests {
             labelled: vec![3, 0],
             lists: vec![0, 9],
         };
-        Checkpoint { progress, state: Cut { bytes: vec![7; 100], segments: Vec::new(), open: Vec::new() } }
+        Checkpoint {
+            progress,
+            decides: true,
+            state: Cut { bytes: vec![7; 100], segments: Vec::new(), open: Vec::new() },
+        }
     }
 
     #[test]

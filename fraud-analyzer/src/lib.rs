@@ -7,12 +7,16 @@
 //! - `progress`: how far the analyzer is in every topic.
 //! - `checkpoint`: state and progress in one file, atomically replaced.
 //! - `segments`: the scorer's segments as files.
+//! - `generations`: a directory of both for each scorer that began anew.
+//! - `journal`: the decided records in the order they were decided in.
 //! - `recovery`: from the newest checkpoint through the decided records to the present.
 //! - `intake`: records → transactions, or dead letters.
 //! - `labels`: records → labels.
 //! - `lists`: records → the scorer's lists.
 //! - `rule_clock`: what each rule costs.
 //! - `output`: decisions → records.
+//! - [`rulesets`]: changing the ruleset of a running analyzer.
+//! - `warm_up`: the scorer of a new ruleset, made ready beside the one that decides.
 //! - [`analyzer`]: the loop that ties them together, on a thread of its own.
 //! - [`replay`]: the same scoring over a file.
 //! - [`engine`]: the scoring engine by itself: measured, and checked against batch SQL.
@@ -22,7 +26,9 @@ mod checkpoint;
 pub mod config;
 mod durable;
 pub mod engine;
+mod generations;
 mod intake;
+mod journal;
 mod labels;
 mod lists;
 pub mod metrics;
@@ -31,7 +37,10 @@ mod progress;
 mod recovery;
 pub mod replay;
 mod rule_clock;
+pub mod rulesets;
 mod segments;
+mod warm_up;
 
 pub use analyzer::Analyzer;
 pub use config::AnalyzerConfig;
+pub use rulesets::{ReloadError, RulesetStatus, Rulesets};

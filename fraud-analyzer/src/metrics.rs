@@ -43,6 +43,18 @@ pub struct Metrics {
     pub checkpoint_failures: IntCounter,
     /// Decisions that recovery made again and found to differ from the logged ones: must stay 0.
     pub replay_mismatches: IntCounter,
+    /// Rulesets that could not be loaded or warmed up; the one in force stayed.
+    pub reload_failures: IntCounter,
+    /// Whether the last reload of the ruleset succeeded.
+    pub last_reload_successful: IntGauge,
+    /// When a reload last succeeded: seconds since the Unix epoch; 0 before the first.
+    pub last_reload_success_seconds: IntGauge,
+    /// Whether a ruleset with other windows is being warmed up.
+    pub warm_up: IntGauge,
+    /// Decided transactions that a ruleset being warmed up has yet to take in.
+    pub warm_up_lag_transactions: IntGauge,
+    /// Whether a rule does not fire yet, as its windows are not complete, by rule id.
+    pub rule_warming: IntGaugeVec,
 }
 
 impl Metrics {
@@ -143,6 +155,31 @@ impl Metrics {
             replay_mismatches: counter(
                 "paystream_analyzer_replay_mismatches_total",
                 "Decisions made again on recovery that differ from the logged ones.",
+            )?,
+            reload_failures: counter(
+                "paystream_analyzer_ruleset_reload_failures_total",
+                "Rulesets that could not be loaded or warmed up.",
+            )?,
+            last_reload_successful: gauge(
+                "paystream_analyzer_ruleset_last_reload_successful",
+                "Whether the last reload of the ruleset succeeded.",
+            )?,
+            last_reload_success_seconds: gauge(
+                "paystream_analyzer_ruleset_last_reload_success_timestamp_seconds",
+                "When a reload of the ruleset last succeeded.",
+            )?,
+            warm_up: gauge(
+                "paystream_analyzer_warm_up",
+                "Whether a ruleset with other windows is being warmed up.",
+            )?,
+            warm_up_lag_transactions: gauge(
+                "paystream_analyzer_warm_up_lag_transactions",
+                "Decided transactions that a ruleset being warmed up has yet to take in.",
+            )?,
+            rule_warming: gauges(
+                "paystream_analyzer_rule_warming",
+                "Whether a rule does not fire yet, as its windows are not complete.",
+                "rule",
             )?,
         })
     }

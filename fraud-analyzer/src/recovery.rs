@@ -4,94 +4,134 @@
 //! of processing, and a batch is appended all or none. Taking the events in again in that order leads
 //! to the state the analyzer had when it stopped, and to the decisions it made, which is checked.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use eventlog::EventLog;
-use events::{Decided, Message as _, Taken, topics};
-use scoring::{Ruleset, Scorer, SegmentStore, SnapshotError, transactions};
+use events::{Decided, Taken};
+use scoring::{Ruleset, Scorer, SnapshotError, transactions};
 
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{Checkpoint, Checkpoints};
+use crate::generations::Generations;
 use crate::intake::{self, DEAD_LETTER_TOPIC};
+use crate::journal::Journal;
 use crate::labels;
 use crate::lists;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
-use crate::segments::SegmentDir;
 
 /// Records read from a partition at a time, and events scored at a time.
 const READ_RECORDS: usize = 2_048;
 
-/// The scorer and how far it is.
+/// A scorer made of what has been decided, and how far it is.
 #[derive(Debug)]
 pub(crate) struct Recovered {
     pub(crate) scorer: Scorer,
     pub(crate) progress: Progress,
+    /// Where its checkpoints go, and its segments.
+    pub(crate) checkpoints: Checkpoints,
+    journal: Journal,
+    /// Whether its state is the one that decisions were made with: then it must make the same.
+    verifies: bool,
 }
 
 /// Restores the newest usable checkpoint and replays what was decided after it.
 pub(crate) async fn recover(
     log: &dyn EventLog,
-    checkpoints: &Checkpoints,
+    generations: &Generations,
     ruleset: Ruleset,
     metrics: &Metrics,
 ) -> anyhow::Result<Recovered> {
-    let store: Arc<dyn SegmentStore> = Arc::<SegmentDir>::clone(checkpoints.segments());
-    let (scorer, progress) = match newest_usable(checkpoints, &store, &ruleset)? {
+    let mut recovered = match newest_usable(generations, &ruleset)? {
         Some(found) => found,
-        None => {
-            // Their places in the order of processing may be ahead of where this run begins: they would
-            // pass for newer than what it writes.
-            checkpoints.clear().context("removing checkpoints that cannot be used")?;
-            let progress = Progress::start(log).await.context("asking the log for its bounds")?;
-            (Scorer::new(ruleset, &store), progress)
-        }
+        None => Recovered::begin(log, generations, ruleset).await?,
     };
-    let mut recovered = Recovered { scorer, progress };
     recovered.rebuild_lists(log, metrics).await?;
-    recovered.replay_decided(log, metrics).await?;
+    let replayed = recovered.replay_decided(log, u64::MAX, usize::MAX, metrics).await?;
+    if replayed > 0 {
+        let next_seq = recovered.progress.next_seq;
+        tracing::info!(replayed, next_seq, "recovered from the decided transactions");
+    }
     recovered.skip_dead_letters(log).await?;
+    generations.keep_only(&recovered.checkpoints).context("removing checkpoints that are of no more use")?;
     Ok(recovered)
 }
 
-fn newest_usable(
-    checkpoints: &Checkpoints,
-    store: &Arc<dyn SegmentStore>,
-    ruleset: &Ruleset,
-) -> anyhow::Result<Option<(Scorer, Progress)>> {
-    for checkpoint in checkpoints.readable().context("listing checkpoints")? {
-        match Scorer::restore(ruleset.clone(), store, &checkpoint.state.bytes) {
-            Ok(scorer) => return Ok(Some((scorer, checkpoint.progress))),
-            Err(reason @ SnapshotError::OtherFeatures) => {
-                tracing::warn!(%reason, "windows are rebuilt from the decided transactions the log still holds");
-                return Ok(None);
+fn newest_usable(generations: &Generations, ruleset: &Ruleset) -> anyhow::Result<Option<Recovered>> {
+    let mut others = false;
+    for checkpoints in generations.newest_first().context("listing checkpoints")? {
+        for checkpoint in checkpoints.readable().context("listing checkpoints")? {
+            match Scorer::restore(ruleset.clone(), &checkpoints.segments(), &checkpoint.state.bytes) {
+                Ok(scorer) => return Ok(Some(Recovered::restored(scorer, checkpoint, checkpoints))),
+                Err(SnapshotError::OtherFeatures) => {
+                    others = true;
+                    break;
+                }
+                Err(reason) => tracing::error!(%reason, "a checkpoint cannot be used; trying the one before"),
             }
-            Err(reason) => tracing::error!(%reason, "a checkpoint cannot be used; trying the one before"),
         }
+    }
+    if others {
+        tracing::warn!(
+            "all checkpoints were written under other features: windows are rebuilt from the decided \
+             transactions the log still holds"
+        );
     }
     Ok(None)
 }
 
 impl Recovered {
-    async fn replay_decided(&mut self, log: &dyn EventLog, metrics: &Metrics) -> anyhow::Result<()> {
-        let from = self.progress.next_seq;
+    /// Nothing yet, before the oldest decided transactions the log still holds.
+    pub(crate) async fn begin(
+        log: &dyn EventLog,
+        generations: &Generations,
+        ruleset: Ruleset,
+    ) -> anyhow::Result<Self> {
+        let checkpoints = generations.create().context("making a directory for the windows")?;
+        let progress = Progress::start(log).await.context("asking the log for its bounds")?;
+        let scorer = Scorer::new(ruleset, &checkpoints.segments());
+        let journal = Journal::new(&progress.decided);
+        Ok(Self { scorer, progress, checkpoints, journal, verifies: true })
+    }
+
+    fn restored(scorer: Scorer, checkpoint: Checkpoint, checkpoints: Checkpoints) -> Self {
+        let Checkpoint { progress, decides, .. } = checkpoint;
+        let journal = Journal::new(&progress.decided);
+        Self { scorer, progress, checkpoints, journal, verifies: decides }
+    }
+
+    /// Takes in what was decided, from where it is up to the place `until`, of which everything before has
+    /// been appended; at most so many transactions. Returns how many.
+    pub(crate) async fn replay_decided(
+        &mut self,
+        log: &dyn EventLog,
+        until: u64,
+        at_most: usize,
+        metrics: &Metrics,
+    ) -> anyhow::Result<usize> {
         // Without a checkpoint the journal begins wherever retention has left it.
-        let mut any_start = from == 0;
-        let mut journal = Journal::open(log, &self.progress.decided).await?;
-        let mut batch: Vec<Decided> = Vec::with_capacity(READ_RECORDS);
+        let mut any_start = self.progress.next_seq == 0;
+        let mut taken = 0;
+        let mut batch: Vec<Decided> = Vec::with_capacity(READ_RECORDS.min(at_most));
         let mut labels = Vec::new();
-        while let Some((partition, decided)) = journal.next(log).await? {
-            if decided.seq != self.progress.next_seq && !std::mem::take(&mut any_start) {
-                anyhow::bail!(
-                    "the decided topic continues at place {} where {} was expected: records are missing; \
-                     restore the log from a backup, or remove the analyzer's checkpoints to rebuild from what is there",
-                    decided.seq,
-                    self.progress.next_seq
-                );
+        self.journal.look(log).await?;
+        while taken < at_most
+            && let Some((partition, decided)) = self.journal.next(log, until).await?
+        {
+            if decided.seq != self.progress.next_seq {
+                if !any_start {
+                    anyhow::bail!(
+                        "the decided topic continues at place {} where {} was expected: records are missing; \
+                         restore the log from a backup, or remove the analyzer's checkpoints to rebuild from what is there",
+                        decided.seq,
+                        self.progress.next_seq
+                    );
+                }
+                self.scorer.begin_after(decided.decision.window_time_us.saturating_sub(1));
+                self.verifies = false;
             }
             any_start = false;
+            taken += 1;
             self.progress.next_seq = decided.seq + 1;
             let source = decided.source_partition as usize;
             let created =
@@ -119,15 +159,7 @@ impl Recovered {
             }
         }
         self.score(&batch, &labels, metrics)?;
-        let replayed = self.progress.next_seq - from;
-        if replayed > 0 {
-            tracing::info!(
-                replayed,
-                next_seq = self.progress.next_seq,
-                "recovered from the decided transactions"
-            );
-        }
-        Ok(())
+        Ok(taken)
     }
 
     /// Checkpoints do not hold lists: they are what the topic adds up to, as far as it had been taken in.
@@ -137,7 +169,8 @@ impl Recovered {
         self.take_lists(log, &until, metrics).await
     }
 
-    async fn take_lists(
+    /// Takes in what changed on lists up to `until`.
+    pub(crate) async fn take_lists(
         &mut self,
         log: &dyn EventLog,
         until: &[u64],
@@ -159,7 +192,7 @@ impl Recovered {
         let scored = scored.context("replaying decided transactions")?;
         for (again, logged) in scored.iter().zip(batch) {
             // Under other rules another decision is right: the logged one stands, the state is the same.
-            let comparable = again.decision.ruleset == logged.decision.ruleset;
+            let comparable = self.verifies && again.decision.ruleset == logged.decision.ruleset;
             if comparable && again.decision != logged.decision {
                 metrics.replay_mismatches.inc();
                 tracing::error!(transaction = %logged.transaction.id, seq = logged.seq,
@@ -185,59 +218,5 @@ impl Recovered {
             }
         }
         Ok(())
-    }
-}
-
-/// The decided records of all partitions, merged by their place in the analyzer's order.
-struct Journal {
-    partitions: Vec<JournalPartition>,
-}
-
-struct JournalPartition {
-    next_offset: u64,
-    buffered: VecDeque<Decided>,
-}
-
-impl Journal {
-    async fn open(log: &dyn EventLog, from: &[u64]) -> anyhow::Result<Self> {
-        let mut partitions = Vec::new();
-        for &next_offset in from {
-            partitions.push(JournalPartition { next_offset, buffered: VecDeque::new() });
-        }
-        let mut journal = Self { partitions };
-        for partition in 0..journal.partitions.len() {
-            journal.fill(log, partition).await?;
-        }
-        Ok(journal)
-    }
-
-    async fn fill(&mut self, log: &dyn EventLog, partition: usize) -> anyhow::Result<()> {
-        let number = u32::try_from(partition).context("too many partitions")?;
-        let state = &mut self.partitions[partition];
-        let records =
-            log.read(topics::DECIDED, number, state.next_offset, READ_RECORDS, Duration::ZERO).await?;
-        for record in records {
-            let decided = Decided::decode(&record.value).with_context(|| {
-                format!(
-                    "{}/{number} offset {}: the analyzer's own record cannot be read",
-                    topics::DECIDED,
-                    record.offset
-                )
-            })?;
-            state.next_offset = record.offset + 1;
-            state.buffered.push_back(decided);
-        }
-        Ok(())
-    }
-
-    async fn next(&mut self, log: &dyn EventLog) -> anyhow::Result<Option<(usize, Decided)>> {
-        let heads = self.partitions.iter().enumerate();
-        let first = heads.filter_map(|(i, p)| p.buffered.front().map(|d| (d.seq, i))).min();
-        let Some((_, partition)) = first else { return Ok(None) };
-        let decided = self.partitions[partition].buffered.pop_front();
-        if self.partitions[partition].buffered.is_empty() {
-            self.fill(log, partition).await?;
-        }
-        Ok(decided.map(|d| (partition, d)))
     }
 }

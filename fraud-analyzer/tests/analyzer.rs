@@ -2,161 +2,40 @@
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
+mod support;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use eventlog::{EmbeddedLog, EmbeddedLogConfig, EventLog, NewRecord};
+use eventlog::{EventLog, NewRecord};
 use events::{
-    Card, CardToken, Customer, Decided, Device, Label, LabelSource, ListAction, ListChange, ListScope,
-    ListSource, MerchantId, Message as _, Outcome, Taken, Transaction, TransactionId, Verdict, topics,
+    CardToken, Decided, Label, LabelSource, ListAction, ListChange, ListScope, ListSource, Message as _,
+    Outcome, Taken, Verdict, topics,
 };
-use fraud_analyzer::{Analyzer, AnalyzerConfig};
-use scoring::{
-    DecisionHash, MemoryStore, Ruleset, RulesetSource, Scorer, SegmentStore, SourceFile, transactions,
+use scoring::{MemoryStore, Ruleset, RulesetSource, Scorer, SegmentStore, SourceFile, transactions};
+use support::{
+    assert_each_once, decided, hash, open_log, record, ruleset, start, start_with, stop, submit, topic,
+    uninterrupted,
 };
 
-const DEADLINE: Duration = Duration::from_secs(60);
 const DEAD_LETTERS: &str = "transactions.created.dlq";
 
-fn transaction(i: usize) -> Transaction {
-    let merchant_id: MerchantId = "m1".parse().unwrap();
-    Transaction {
-        id: TransactionId::derive(&merchant_id, &i.to_string()),
-        merchant_id,
-        accepted_at_us: 1_700_000_000_000_000 + i64::try_from(i * 250_000).unwrap(),
-        livemode: true,
-        amount_minor: i64::try_from(100 + i * 37 % 90_000).unwrap().try_into().unwrap(),
-        currency: "EUR".parse().unwrap(),
-        reporting_amount_minor: Some(i64::try_from(100 + i * 37 % 90_000).unwrap()),
-        card: Card {
-            token: CardToken::new("k1", &[u8::try_from(i % 40).unwrap(); 16]).unwrap(),
-            bin: "411111".into(),
-            last4: "1111".into(),
-            brand: "visa".into(),
-            exp_month: 1,
-            exp_year: 2040,
-        },
-        customer: Customer::default(),
-        device: Device { id: None, ip: Some(format!("10.0.0.{}", i % 6)), user_agent: None },
-        billing: events::Address::default(),
-        shipping: events::Address::default(),
-        location: None,
-        mcc: None,
-        terminal_id: None,
-        metadata: std::collections::BTreeMap::new(),
-        test_behaviour: None,
-        idempotency_key: None,
-        request_fingerprint: "00".into(),
-    }
-}
-
-fn record(key: &str, value: Vec<u8>) -> NewRecord {
-    NewRecord {
-        topic: topics::CREATED,
-        key: Bytes::copy_from_slice(key.as_bytes()),
-        value: value.into(),
-        headers: Vec::new(),
-        timestamp_ms: 1_700_000_000_000,
-    }
-}
-
-async fn submit(log: &dyn EventLog, range: std::ops::Range<usize>) {
-    for chunk in range.collect::<Vec<_>>().chunks(97) {
-        let records = chunk.iter().map(|&i| {
-            let transaction = transaction(i);
-            record(transaction.card.token.as_str(), transaction.encode())
-        });
-        log.append(records.collect()).await.unwrap();
-    }
-}
-
-fn ruleset() -> Ruleset {
-    Ruleset::load(&RulesetSource::built_in()).unwrap()
-}
-
-fn start(log: &Arc<EmbeddedLog>, dir: &Path) -> Analyzer {
-    start_under(ruleset(), log, dir)
-}
-
-fn start_under(ruleset: Ruleset, log: &Arc<EmbeddedLog>, dir: &Path) -> Analyzer {
-    start_counted(ruleset, log, dir, &prometheus::Registry::new())
-}
-
-fn start_counted(
-    ruleset: Ruleset,
-    log: &Arc<EmbeddedLog>,
-    dir: &Path,
-    registry: &prometheus::Registry,
-) -> Analyzer {
-    let log: Arc<dyn EventLog> = Arc::clone(log) as _;
-    Analyzer::start(AnalyzerConfig::default(), ruleset, log, dir, registry).unwrap()
-}
-
-async fn stop(analyzer: Analyzer) {
-    analyzer.service.stop.cancel();
-    tokio::time::timeout(DEADLINE, analyzer.service.task).await.expect("it stops in time").unwrap().unwrap();
-}
-
-async fn topic(log: &dyn EventLog, topic: &str) -> Vec<eventlog::LoggedRecord> {
-    let mut all = Vec::new();
-    for partition in 0..log.partitions(topic).unwrap() {
-        let (mut from, end) = log.bounds(topic, partition).await.unwrap();
-        while from < end {
-            let records = log.read(topic, partition, from, 1_000, Duration::ZERO).await.unwrap();
-            from += records.len() as u64;
-            all.extend(records);
-        }
-    }
-    all
-}
-
-/// All decided records in the analyzer's order.
-async fn decided(log: &dyn EventLog) -> Vec<Decided> {
-    let records = topic(log, topics::DECIDED).await;
-    let mut all: Vec<_> = records.iter().map(|r| Decided::decode(&r.value).unwrap()).collect();
-    all.sort_by_key(|d| d.seq);
-    all
-}
-
-fn hash<'a>(decisions: impl Iterator<Item = &'a events::Decision>) -> String {
-    let mut hash = DecisionHash::default();
-    decisions.for_each(|d| hash.add(d));
-    hash.to_string()
-}
-
-/// What one scorer that never stopped makes of the events in the order the analyzer had them.
-fn uninterrupted(decided: &[Decided]) -> String {
-    let list: Vec<_> = decided.iter().map(|d| &d.transaction).collect();
-    let store: Arc<dyn SegmentStore> = MemoryStore::new();
-    let scored = Scorer::new(ruleset(), &store).score(&transactions::batch(&list)).unwrap();
-    hash(scored.iter().map(|s| &s.decision))
-}
-
 fn remove_checkpoints(dir: &Path, how_many: usize) {
-    let entries = std::fs::read_dir(dir.join("analyzer")).unwrap().map(|e| e.unwrap().path());
-    let mut files: Vec<_> = entries.filter(|path| path.is_file()).collect();
+    let paths = |dir: &Path| std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let generations = paths(&dir.join("analyzer"));
+    let mut files: Vec<_> = generations.flat_map(|dir| paths(&dir)).filter(|path| path.is_file()).collect();
     files.sort();
     for newest in files.into_iter().rev().take(how_many) {
         std::fs::remove_file(newest).unwrap();
     }
 }
 
-fn assert_each_once(decided: &[Decided], n: usize) {
-    let seqs: Vec<_> = decided.iter().map(|d| d.seq).collect();
-    assert_eq!(seqs, (0..n as u64).collect::<Vec<_>>(), "places without gaps or repeats");
-    let mut ids: Vec<_> = decided.iter().map(|d| d.transaction.id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    assert_eq!(ids.len(), n, "each transaction once");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_transaction_gets_one_decision_and_replay_agrees_after_any_loss_of_checkpoints() {
     for lost in 0..=2 {
         let dir = tempfile::tempdir().unwrap();
-        let log = Arc::new(EmbeddedLog::open(&dir.path().join("log"), EmbeddedLogConfig::default()).unwrap());
+        let log = open_log(dir.path());
         submit(&*log, 0..1_500).await;
         stop(start(&log, dir.path())).await;
         submit(&*log, 1_500..3_000).await;
@@ -168,7 +47,8 @@ async fn every_transaction_gets_one_decision_and_replay_agrees_after_any_loss_of
         let decided = decided(&*log).await;
         assert_each_once(&decided, 4_000);
         let live = hash(decided.iter().map(|d| &d.decision));
-        assert_eq!(live, uninterrupted(&decided), "{lost} checkpoints lost");
+        let whole = uninterrupted(ruleset(), &decided);
+        assert_eq!(live, hash(whole.iter()), "{lost} checkpoints lost");
         let raised = topic(&*log, topics::ALERTS).await.len();
         assert!(raised > 0, "the stream must raise alerts");
         let mut alerts: Vec<_> = topic(&*log, topics::ALERTS)
@@ -185,7 +65,7 @@ async fn every_transaction_gets_one_decision_and_replay_agrees_after_any_loss_of
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_decoded_is_a_dead_letter_once_and_nothing_else_is_lost() {
     let dir = tempfile::tempdir().unwrap();
-    let log = Arc::new(EmbeddedLog::open(&dir.path().join("log"), EmbeddedLogConfig::default()).unwrap());
+    let log = open_log(dir.path());
     submit(&*log, 0..50).await;
     for i in 0..10 {
         let bad = if i % 2 == 0 {
@@ -288,19 +168,19 @@ async fn uninterrupted_with_labels(log: &dyn EventLog, decided: &[Decided]) -> S
 async fn labels_change_what_comes_after_them_and_replay_takes_them_in_at_the_same_place() {
     for lost in 0..=2 {
         let dir = tempfile::tempdir().unwrap();
-        let log = Arc::new(EmbeddedLog::open(&dir.path().join("log"), EmbeddedLogConfig::default()).unwrap());
+        let log = open_log(dir.path());
         submit(&*log, 0..400).await;
-        stop(start_under(fraud_ruleset(), &log, dir.path())).await;
+        stop(start_with(fraud_ruleset(), &log, dir.path(), &prometheus::Registry::new())).await;
         let first = decided(&*log).await;
         assert!(first.iter().all(|d| d.decision.outcome == Outcome::Approve), "nothing is known yet");
         label(&*log, &first).await;
         log.append(vec![label_record("bad", b"not a label".to_vec())]).await.unwrap();
         submit(&*log, 400..800).await;
-        stop(start_under(fraud_ruleset(), &log, dir.path())).await;
+        stop(start_with(fraud_ruleset(), &log, dir.path(), &prometheus::Registry::new())).await;
         label(&*log, &decided(&*log).await[400..]).await;
         remove_checkpoints(dir.path(), lost);
         submit(&*log, 800..1_200).await;
-        stop(start_under(fraud_ruleset(), &log, dir.path())).await;
+        stop(start_with(fraud_ruleset(), &log, dir.path(), &prometheus::Registry::new())).await;
 
         let decided = decided(&*log).await;
         assert_each_once(&decided, 1_200);
@@ -359,7 +239,7 @@ async fn with_lists(log: &dyn EventLog, decided: &[Decided]) -> String {
 async fn lists_change_at_exact_places_which_every_recovery_finds_again() {
     for lost in 0..=2 {
         let dir = tempfile::tempdir().unwrap();
-        let log = Arc::new(EmbeddedLog::open(&dir.path().join("log"), EmbeddedLogConfig::default()).unwrap());
+        let log = open_log(dir.path());
         for round in 0..4_u8 {
             if let Some(before) = round.checked_sub(1) {
                 change_list(&*log, before, ListAction::Remove).await;
@@ -369,7 +249,7 @@ async fn lists_change_at_exact_places_which_every_recovery_finds_again() {
             let from = usize::from(round) * 400;
             submit(&*log, from..from + 400).await;
             let registry = prometheus::Registry::new();
-            stop(start_counted(ruleset(), &log, dir.path(), &registry)).await;
+            stop(start_with(ruleset(), &log, dir.path(), &registry)).await;
             let metric = |name: &str| {
                 let families = registry.gather();
                 let family = families.into_iter().find(|family| family.name() == name).expect(name);

@@ -132,7 +132,8 @@ Examples:
 The first start makes an API key and shows it once. On a loopback address requests need none: they
 belong to the test merchant. Where the system can be reached is also in DATA_DIR/paystream.lock, as JSON.
 
-SIGINT or SIGTERM stops in order and ends with status 0; a second one ends at once with 130.";
+SIGINT or SIGTERM stops in order and ends with status 0; a second one ends at once with 130. SIGHUP, or
+POST /-/reload, reads scoring.features_dir and scoring.rules_dir again, without a restart.";
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {

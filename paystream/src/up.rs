@@ -3,6 +3,7 @@
 mod banner;
 mod listen;
 mod local;
+mod reload;
 mod stages;
 
 use std::time::Duration;
@@ -10,11 +11,13 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use gateway::{ApiKeys, Scope};
 use runtime::http::HttpMetrics;
+use runtime::signals::Hangups;
 use runtime::{Readiness, Service, telemetry};
 use tokio_util::sync::CancellationToken;
 
 use self::banner::Banner;
 use self::listen::Listen;
+use self::reload::Reloader;
 use self::stages::Stages;
 use crate::cli::{Global, UpArgs};
 use crate::config::{self, Config};
@@ -63,6 +66,8 @@ fn apply(args: UpArgs, config: &mut Config) -> anyhow::Result<()> {
 /// Starts the stages in the order data flows, serves until asked to stop, and stops them in that order.
 async fn up(config: &Config) -> Outcome {
     let stop = runtime::signals::listen().context("listening for signals")?;
+    // From here on SIGHUP does not end the process.
+    let hangups = Hangups::listen().context("listening for SIGHUP")?;
     let dir = DataDir::new(&config.server.data_dir);
     dir.create().or_usage()?;
     let mut held = dir.hold().or_usage()?;
@@ -76,8 +81,11 @@ async fn up(config: &Config) -> Outcome {
     let stages = Stages::start(config, keys.clone(), &dir, &listen, &registry).await?;
     let urls = listen.urls();
     let metrics = HttpMetrics::new(&registry).context("registering the server's metrics")?;
-    let (serving, admin) =
-        listen.serve(stages.router(), &registry, &readiness, config.server.limits(), metrics);
+    let reloader = Reloader { scoring: config.scoring.clone(), rulesets: stages.rulesets() };
+    let operators = reloader.router();
+    reloader.heed(hangups, stop.clone());
+    let limits = config.server.limits();
+    let (serving, admin) = listen.serve(stages.router(), operators, &registry, &readiness, limits, metrics);
     let mut services = vec![serving];
     let ready = tokio::select! {
         ready = stages.ready() => ready,

@@ -7,7 +7,7 @@
 //! - [`admin`]: `/healthz`, `/readyz` and `/metrics`.
 //! - [`background`]: threads that let others go first.
 //! - [`service`]: a running service, and stopping several in order.
-//! - [`signals`]: what SIGINT and SIGTERM do.
+//! - [`signals`]: what SIGINT, SIGTERM and SIGHUP do.
 
 pub mod admin;
 pub mod background;

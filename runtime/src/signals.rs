@@ -1,4 +1,5 @@
-//! What SIGINT and SIGTERM do: the first asks for an ordered shutdown, the second ends at once.
+//! What SIGINT and SIGTERM do: the first asks for an ordered shutdown, the second ends at once. And SIGHUP,
+//! which asks to read files again.
 
 use tokio_util::sync::CancellationToken;
 
@@ -60,5 +61,47 @@ impl Signals {
             std::future::pending::<()>().await;
         }
         "Ctrl-C"
+    }
+}
+
+/// SIGHUP, which ends a process that does not listen for it.
+#[cfg(unix)]
+pub struct Hangups(tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Hangups {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// When the process may not install signal handlers.
+    pub fn listen() -> std::io::Result<Self> {
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).map(Self)
+    }
+
+    /// Waits for the next one; several that come at once are one.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// SIGHUP, which there is none of here.
+#[cfg(not(unix))]
+pub struct Hangups;
+
+#[cfg(not(unix))]
+impl Hangups {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    /// Waits for ever.
+    pub async fn next(&mut self) {
+        std::future::pending::<()>().await;
     }
 }

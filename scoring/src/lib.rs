@@ -38,7 +38,7 @@ pub use hash::DecisionHash;
 pub use lists::ListChangeError;
 pub use probe::{Probe, RuleRun, Stage};
 pub use ruleset::Ruleset;
-pub use scorer::{Cut, Held, Scored, Scorer};
+pub use scorer::{Cut, Held, Scored, Scorer, WarmingRule};
 pub use source::{RulesetSource, SourceFile};
 pub use store::{MemoryStore, SegmentId, SegmentStore};
 pub use windows::Label;

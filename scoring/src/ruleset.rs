@@ -38,7 +38,7 @@ impl Ruleset {
                     return Err(LoadErrors(wrong.collect()));
                 }
             };
-        let rules = Rules::load(&context.state(), &features.schema, &source.rules, &lists);
+        let rules = Rules::load(&context.state(), &features, &source.rules, &lists);
         Ok(Self {
             features: Arc::new(features),
             rules: Arc::new(rules.map_err(LoadErrors)?),
@@ -52,6 +52,24 @@ impl Ruleset {
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// Whether the same is kept for both: a [`Scorer`](crate::Scorer) of the one can go on as one of the
+    /// other. Expressions around windows may differ, and so may rules.
+    #[must_use]
+    pub fn has_windows_of(&self, other: &Self) -> bool {
+        self.windows_digest() == other.windows_digest()
+    }
+
+    /// Whether both declare the same lists, with the same entries in their files.
+    #[must_use]
+    pub fn has_lists_of(&self, other: &Self) -> bool {
+        self.lists == other.lists
+    }
+
+    pub(crate) fn windows_digest(&self) -> [u8; 32] {
+        let plans = self.features.windows.iter().map(|(_, plan)| plan.describe());
+        Sha256::digest(plans.collect::<Vec<_>>().join("\n")).into()
     }
 
     /// The names of the features, in column order.

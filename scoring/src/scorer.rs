@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray as _, RecordBatch};
 use events::{Decision, ListChange, ListId, Severity, TransactionId};
-use sha2::{Digest as _, Sha256};
+use serde::Serialize;
 
 use crate::binary::{Reader, Writer};
 use crate::error::{ScoreError, SnapshotError};
 use crate::lists::{ListChangeError, Lists};
 use crate::probe::{Probe, Stage};
-use crate::rules::compile::Matches;
+use crate::rules::compile::{Known, Matches};
 use crate::rules::decide::decide;
 use crate::ruleset::Ruleset;
 use crate::store::{SegmentId, SegmentStore};
@@ -18,7 +18,7 @@ use crate::transactions::{self, TRANSACTION_ID};
 use crate::windows::{Label, WindowState};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pays");
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// What scoring says of one transaction.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +56,15 @@ pub struct Held {
     pub sealed_events: u64,
 }
 
+/// A rule that does not fire yet: not everything is known that its features look back at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WarmingRule {
+    /// The rule's id.
+    pub rule: String,
+    /// The window time from which on it fires, in microseconds since the Unix epoch.
+    pub warm_at_us: i64,
+}
+
 /// Scores transactions in the order they are given.
 #[derive(Debug)]
 pub struct Scorer {
@@ -64,6 +73,9 @@ pub struct Scorer {
     windows: Vec<WindowState>,
     lists: Lists,
     last_time_us: i64,
+    /// The window time since which it has seen every transaction; `i64::MIN` when it has seen all there
+    /// ever were.
+    complete_since_us: i64,
 }
 
 impl Scorer {
@@ -73,14 +85,64 @@ impl Scorer {
         let plans = (0..).zip(&ruleset.features.windows);
         let windows = plans
             .map(|(reservoir, (_, plan))| WindowState::new(Arc::clone(plan), reservoir, Arc::clone(store)));
+        let windows = windows.collect();
         let lists = Lists::new(&ruleset.lists);
-        Self { windows: windows.collect(), lists, ruleset, last_time_us: i64::MIN }
+        Self { windows, lists, ruleset, last_time_us: i64::MIN, complete_since_us: i64::MIN }
+    }
+
+    /// Says, before the first transaction, that there were others up to the window time `last_time_us`,
+    /// which are not known. Rules that look back at them do not fire: see [`Self::warming_rules`].
+    pub fn begin_after(&mut self, last_time_us: i64) {
+        self.last_time_us = last_time_us;
+        self.complete_since_us = last_time_us.saturating_add(1);
+    }
+
+    /// Decides under another ruleset from the next transaction on, and keeps the state. Returns `false`,
+    /// and changes nothing, when the ruleset has other windows. When it has other lists
+    /// ([`Ruleset::has_lists_of`]), all changes to lists have to be taken in again.
+    #[must_use]
+    pub fn adopt(&mut self, ruleset: Ruleset) -> bool {
+        if !ruleset.has_windows_of(&self.ruleset) {
+            return false;
+        }
+        for (windows, (_, plan)) in self.windows.iter_mut().zip(&ruleset.features.windows) {
+            windows.adopt(Arc::clone(plan));
+        }
+        if !ruleset.has_lists_of(&self.ruleset) {
+            self.lists = Lists::new(&ruleset.lists);
+        }
+        self.ruleset = ruleset;
+        true
     }
 
     /// The ruleset decisions are made under.
     #[must_use]
     pub fn ruleset(&self) -> &Ruleset {
         &self.ruleset
+    }
+
+    /// The window time of the newest transaction, in microseconds; `i64::MIN` before the first.
+    #[must_use]
+    pub fn last_time_us(&self) -> i64 {
+        self.last_time_us
+    }
+
+    /// The rules that would not fire on the next transaction, whatever it is, if it came at once; soonest
+    /// warm first.
+    #[must_use]
+    pub fn warming_rules(&self) -> Vec<WarmingRule> {
+        let since_us = self.complete_since_us;
+        if since_us == i64::MIN {
+            return Vec::new();
+        }
+        let rules = self.ruleset.rules.reaches_us().map(|(rule, reach_us)| WarmingRule {
+            rule: rule.to_owned(),
+            warm_at_us: since_us.saturating_add(reach_us),
+        });
+        let mut warming: Vec<_> =
+            rules.filter(|rule| rule.warm_at_us > self.last_time_us.saturating_add(1)).collect();
+        warming.sort_by_key(|rule| rule.warm_at_us);
+        warming
     }
 
     /// Events in the segments that some window still needs.
@@ -156,7 +218,8 @@ impl Scorer {
         let features = self.ruleset.features.run(&batch, &times_us, labels, &mut self.windows, probe)?;
         // Putting the columns together is no rule's work.
         probe.ended(Stage::Expressions);
-        let matches = self.ruleset.rules.matches(features, &times_us, &self.lists, &ids, probe)?;
+        let known = Known { times_us: &times_us, since_us: self.complete_since_us };
+        let matches = self.ruleset.rules.matches(features, &self.lists, &ids, known, probe)?;
         let mut matches = matches.into_iter().peekable();
         probe.ended(Stage::Rules);
         let scored =
@@ -200,8 +263,9 @@ impl Scorer {
         let mut out = Writer::default();
         out.u32(MAGIC);
         out.u32(FORMAT);
-        out.bytes(&features_digest(&self.ruleset));
+        out.bytes(&self.ruleset.windows_digest());
         out.i64(self.last_time_us);
+        out.i64(self.complete_since_us);
         for windows in &self.windows {
             windows.write(&mut out);
         }
@@ -230,10 +294,11 @@ impl Scorer {
         if found != FORMAT {
             return Err(SnapshotError::Version { found, known: FORMAT });
         }
-        if input.bytes()? != features_digest(&ruleset) {
+        if input.bytes()? != ruleset.windows_digest() {
             return Err(SnapshotError::OtherFeatures);
         }
         let last_time_us = input.i64()?;
+        let complete_since_us = input.i64()?;
         let windows = (0..)
             .zip(&ruleset.features.windows)
             .map(|(state, (_, plan))| {
@@ -242,13 +307,8 @@ impl Scorer {
             .collect::<Result<_, _>>()?;
         input.finish()?;
         let lists = Lists::new(&ruleset.lists);
-        Ok(Self { ruleset, windows, lists, last_time_us })
+        Ok(Self { ruleset, windows, lists, last_time_us, complete_since_us })
     }
-}
-
-fn features_digest(ruleset: &Ruleset) -> [u8; 32] {
-    let plans = ruleset.features.windows.iter().map(|(_, plan)| plan.describe());
-    Sha256::digest(plans.collect::<Vec<_>>().join("\n")).into()
 }
 
 fn ids(batch: &RecordBatch) -> Result<Vec<TransactionId>, ScoreError> {

@@ -14,7 +14,7 @@ use super::labels::LabelQueue;
 use crate::durable;
 use crate::segments::SegmentDir;
 
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 const CHECKPOINT: &str = "checkpoint.json";
 
 /// The directory `<output>.work`, removed when the run is done.

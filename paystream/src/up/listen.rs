@@ -57,10 +57,12 @@ impl Listen {
     }
 
     /// Serves the routes, and those for whoever runs the system: apart when they have an address of
-    /// their own; else beside them, `/metrics` on loopback only, because it has no access control.
+    /// their own; else beside them, `/metrics` and `operators` on loopback only, because they have no access
+    /// control.
     pub(super) fn serve(
         self,
         router: Router,
+        operators: Router,
         registry: &Registry,
         readiness: &Readiness,
         limits: HttpLimits,
@@ -69,14 +71,14 @@ impl Listen {
         let loopback = self.is_loopback();
         let mut router = router.merge(admin::health(readiness.clone()));
         if loopback && self.admin.is_none() {
-            router = router.merge(admin::metrics(registry.clone()));
+            router = router.merge(admin::metrics(registry.clone())).merge(operators.clone());
         }
         if loopback {
             router = router.layer(from_fn(local::refuse_foreign_pages));
         }
         let admin_limits = HttpLimits { max_connections: MAX_ADMIN_CONNECTIONS, ..limits.clone() };
         let admin = self.admin.map(|(listener, _)| {
-            let router = admin::router(registry.clone(), readiness.clone());
+            let router = admin::router(registry.clone(), readiness.clone()).merge(operators);
             spawn("admin", |stop| http::serve(listener, router, admin_limits, stop))
         });
         let api = self.api;

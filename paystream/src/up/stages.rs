@@ -11,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use eventlog::{EmbeddedLog, EventLog};
-use fraud_analyzer::Analyzer;
+use fraud_analyzer::{Analyzer, Rulesets};
 use gateway::auth::{ScopeGuard, require_scope};
 use gateway::{ApiKeys, Gateway, Scope, Tokeniser};
 use prometheus::Registry;
@@ -91,7 +91,12 @@ impl Stages {
         })
     }
 
-    /// What the rules in force are made of.
+    /// Which ruleset decides, and changing it.
+    pub(super) fn rulesets(&self) -> Rulesets {
+        self.analyzer.rulesets.clone()
+    }
+
+    /// What the rules of the start are made of.
     pub(super) fn ruleset_summary(&self) -> String {
         self.ruleset.clone()
     }

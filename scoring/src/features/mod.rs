@@ -2,6 +2,7 @@
 //!
 //! - [`plan`]: all feature files into one [`plan::FeaturePlan`].
 //! - [`select`]: one file's SELECTs into the plan's slots.
+//! - [`reach`]: how far back each column looks.
 //! - [`window`]: one window expression into accumulators, or the reason why not.
 //! - [`label`]: the column that becomes known only later.
 //! - [`definition`](fn@definition): the batch query a file stands for.
@@ -15,6 +16,7 @@ mod label;
 mod labelled;
 mod locate;
 pub(crate) mod plan;
+mod reach;
 mod select;
 mod window;
 

@@ -43,6 +43,8 @@ pub(crate) struct FeaturePlan {
     features: Vec<Feature>,
     /// The relation's columns and then every feature.
     pub(crate) schema: SchemaRef,
+    /// Per column of the schema: how far back it looks, in microseconds.
+    pub(crate) reaches_us: Vec<i64>,
 }
 
 /// A feature and the file it is from.
@@ -375,8 +377,11 @@ impl Planner {
                 });
             }
         }
+        let reaches_us = self.reaches_us();
+        let of_features = self.features.iter().map(|feature| reaches_us[feature.slot]);
+        let reaches_us = transactions::schema().fields().iter().map(|_| 0).chain(of_features).collect();
         let slots = self.slots.into_iter().map(|slot| slot.name).collect();
-        Ok(FeaturePlan { windows, steps, slots, features: self.features, schema })
+        Ok(FeaturePlan { windows, steps, slots, features: self.features, schema, reaches_us })
     }
 }
 
@@ -455,7 +460,7 @@ fn meaning(expr: &Expr, meanings: &[String]) -> String {
     std::iter::once(expr.to_string()).chain(below).collect()
 }
 
-fn slots_of(expr: &Expr) -> Vec<usize> {
+pub(super) fn slots_of(expr: &Expr) -> Vec<usize> {
     expr.column_refs().into_iter().filter_map(slot_of).collect()
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
@@ -13,10 +13,11 @@ use datafusion::physical_expr::PhysicalExpr;
 use events::{Reason, TransactionId};
 
 use super::bounds::Ranges;
-use super::condition::Condition;
+use super::condition::{Condition, Hit};
 use super::decide::Match;
 use super::pack::{Mode, RulePack, RuleSpec, Thresholds};
 use crate::error::{LoadError, ScoreError};
+use crate::features::FeaturePlan;
 use crate::features::plan::pure;
 use crate::lists::{Calls, DeclaredList, Lists};
 use crate::probe::{Probe, RuleRun};
@@ -37,6 +38,22 @@ pub(crate) struct Rules {
 struct Rule {
     spec: RuleSpec,
     condition: Condition,
+    /// How far back it looks through its columns, in microseconds.
+    reach_us: i64,
+}
+
+/// The window times of a batch's rows, which rise, and since when all transactions are known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) times_us: &'a [i64],
+    pub(crate) since_us: i64,
+}
+
+impl Known<'_> {
+    /// The first row of which everything is known that lies up to `reach_us` before it.
+    fn first_row(self, reach_us: i64) -> usize {
+        self.times_us.partition_point(|time_us| time_us.saturating_sub(reach_us) < self.since_us)
+    }
 }
 
 /// What matched on one transaction.
@@ -50,11 +67,11 @@ impl Rules {
     /// Compiles every pack against the columns rules may use; on errors, all of them.
     pub(crate) fn load(
         state: &SessionState,
-        schema: &SchemaRef,
+        features: &FeaturePlan,
         files: &[SourceFile],
         lists: &[DeclaredList],
     ) -> Result<Self, Vec<LoadError>> {
-        let mut calls = Calls::new(schema, lists);
+        let mut calls = Calls::new(&features.schema, lists);
         let mut errors = Vec::new();
         let mut rules = Vec::new();
         let mut ids = BTreeSet::new();
@@ -78,7 +95,7 @@ impl Rules {
                 if !ids.insert(spec.id.clone()) {
                     refuse(format!("rules.{}.id: is used twice", spec.id));
                 }
-                match compile(state, &mut calls, spec) {
+                match compile(state, &mut calls, &features.reaches_us, spec) {
                     Ok(rule) => rules.push(rule),
                     Err(reasons) => reasons.into_iter().for_each(&mut refuse),
                 }
@@ -93,25 +110,28 @@ impl Rules {
     }
 
     /// What matched on a batch with features, under the lists as they are now: by row, for rows where something
-    /// did. Rules that no row can match are passed over.
+    /// did. Rules that no row can match are passed over, and so are rows of which a rule would need to know more
+    /// than is known.
     pub(crate) fn matches(
         &self,
         batch: RecordBatch,
-        times_us: &[i64],
         lists: &Lists,
         ids: &[TransactionId],
+        known: Known<'_>,
         probe: &mut dyn Probe,
     ) -> Result<BTreeMap<usize, Matches>, ScoreError> {
-        let batch = &self.calls.run(batch, times_us, lists)?;
+        let batch = &self.calls.run(batch, known.times_us, lists)?;
         let mut matches: BTreeMap<usize, Matches> = BTreeMap::new();
         let ranges = Ranges::new(batch);
         for (index, rule) in self.rules.iter().enumerate().filter(|(_, r)| r.spec.mode != Mode::Off) {
-            if !rule.condition.may_hold(&ranges) {
+            let first_row = known.first_row(rule.reach_us);
+            if first_row == ids.len() || !rule.condition.may_hold(&ranges) {
                 probe.rule(index, RuleRun::Skipped);
                 continue;
             }
             let hits = rule.condition.hits(&rule.spec.id, batch)?;
-            for hit in hits.into_iter().filter(|hit| rule.looks_at(ids[hit.row])) {
+            let may_fire = |hit: &Hit| hit.row >= first_row && rule.looks_at(ids[hit.row]);
+            for hit in hits.into_iter().filter(may_fire) {
                 let reason = rule.reason(hit.observed, hit.limit);
                 let of_row = matches.entry(hit.row).or_default();
                 match rule.spec.mode {
@@ -126,6 +146,12 @@ impl Rules {
             probe.rule(index, RuleRun::Evaluated);
         }
         Ok(matches)
+    }
+
+    /// The rules that are evaluated, each with how far back it looks, in microseconds.
+    pub(crate) fn reaches_us(&self) -> impl Iterator<Item = (&str, i64)> {
+        let evaluated = self.rules.iter().filter(|rule| rule.spec.mode != Mode::Off);
+        evaluated.map(|rule| (rule.spec.id.as_str(), rule.reach_us))
     }
 
     /// The ids of all rules, in order.
@@ -179,7 +205,12 @@ fn check_thresholds(t: &Thresholds) -> Result<(), String> {
     }
 }
 
-fn compile(state: &SessionState, calls: &mut Calls, spec: RuleSpec) -> Result<Rule, Vec<String>> {
+fn compile(
+    state: &SessionState,
+    calls: &mut Calls,
+    reaches_us: &[i64],
+    spec: RuleSpec,
+) -> Result<Rule, Vec<String>> {
     let mut errors = Vec::new();
     let mut field = |field: &str, result: Result<Arc<dyn PhysicalExpr>, String>| {
         result.map_err(|reason| errors.push(format!("rules.{}.{field}: {reason}", spec.id))).ok()
@@ -202,9 +233,9 @@ fn compile(state: &SessionState, calls: &mut Calls, spec: RuleSpec) -> Result<Ru
     }
     match (when, observed, limit) {
         (Some(when), Some(observed), Some(limit)) if errors.is_empty() => {
-            let condition = Condition::new(when, observed, limit, calls.schema());
             let failed = |e: DataFusionError| vec![format!("rules.{}: {}", spec.id, e.strip_backtrace())];
-            Ok(Rule { condition: condition.map_err(failed)?, spec })
+            let condition = Condition::new(when, observed, limit, calls.schema()).map_err(failed)?;
+            Ok(Rule { reach_us: condition.reach_us(reaches_us), condition, spec })
         }
         _ => Err(errors),
     }

@@ -68,6 +68,11 @@ impl Condition {
         })
     }
 
+    /// The longest of `reaches_us`, which are by column, among the columns that are read.
+    pub(super) fn reach_us(&self, reaches_us: &[i64]) -> i64 {
+        self.reads.iter().filter_map(|&column| reaches_us.get(column).copied()).max().unwrap_or(0)
+    }
+
     /// False only when the condition holds on no row of the batch.
     pub(super) fn may_hold(&self, ranges: &Ranges<'_>) -> bool {
         self.bound.may_hold(ranges)

@@ -158,6 +158,13 @@ impl WindowState {
         }
     }
 
+    /// Goes on under a plan that keeps the same but may read it otherwise: one with an equal
+    /// [`WindowPlan::describe`].
+    pub(crate) fn adopt(&mut self, plan: Arc<WindowPlan>) {
+        self.layout = Arc::new(Layout::new(&plan));
+        self.plan = plan;
+    }
+
     /// Takes in a batch whose `times_us` rise strictly, also from the batch before, and labels that become
     /// known between its rows; returns the window columns of each of its rows in the plan's order.
     pub(crate) fn process(
