@@ -172,14 +172,14 @@ impl CheckpointWriter {
             runtime::background::yield_to_answers();
             for (checkpoints, checkpoint) in jobs {
                 let began = Instant::now();
-                let written = checkpoints.write(&checkpoint).and_then(|bytes| {
-                    generations.remove_before(&checkpoints)?;
-                    Ok(bytes)
-                });
-                match written {
+                match checkpoints.write(&checkpoint) {
                     Ok(bytes) => {
                         metrics.checkpoint_seconds.observe(began.elapsed().as_secs_f64());
                         metrics.checkpoint_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+                        if let Err(error) = generations.remove_before(&checkpoints) {
+                            tracing::warn!(%error, "windows that are of no more use could not be removed: \
+                                                    trying again after the next checkpoint");
+                        }
                     }
                     Err(error) => {
                         metrics.checkpoint_failures.inc();

@@ -32,12 +32,21 @@ impl Generations {
 
     /// One for a scorer that begins anew, newer than all others.
     pub(crate) fn create(&self) -> io::Result<Checkpoints> {
-        let newest = self.entries()?.iter().filter_map(|path| number_of(path)).max();
-        let path = self.path(newest.map_or(1, |number| number + 1));
-        let checkpoints = Checkpoints::open(&path)?;
-        durable::sync_dir_of(&path.join("segments"))?;
-        durable::sync_dir_of(&path)?;
-        Ok(checkpoints)
+        loop {
+            let newest = self.entries()?.iter().filter_map(|path| number_of(path)).max();
+            let path = self.path(newest.map_or(1, |number| number + 1));
+            match fs::create_dir(&path) {
+                // A warm-up that is given up may begin at the same moment as the one that replaces it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    let checkpoints = Checkpoints::open(&path)?;
+                    durable::sync_dir_of(&path.join("segments"))?;
+                    durable::sync_dir_of(&path)?;
+                    return Ok(checkpoints);
+                }
+            }
+        }
     }
 
     /// Removes all generations but one, and what builds without generations left.

@@ -270,8 +270,11 @@ async fn rules_wait_while_the_log_does_not_reach_back_far_enough() {
     let whole = tempfile::tempdir().unwrap();
     let source = open_log(whole.path());
     let analyzer = start_with(ruleset(), &source, whole.path(), &Registry::new());
-    submit(&*source, 0..2_000).await;
-    all_decided(&source, 2_000).await;
+    // Step by step, so that all partitions are about as far when the thousandth is decided.
+    for to in (100..=2_000).step_by(100) {
+        submit(&*source, to - 100..to).await;
+        all_decided(&source, to).await;
+    }
     stop(analyzer).await;
 
     // The same log, without the first decisions: as retention would leave it.
