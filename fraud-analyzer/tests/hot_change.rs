@@ -157,7 +157,7 @@ async fn other_rules_decide_from_an_exact_place_on_over_the_same_windows() {
     let decided = decided(&*log).await;
     assert_each_once(&decided, 4_000);
     let at = usize::try_from(status.from_seq).unwrap();
-    assert!((500..3_000).contains(&at), "while transactions flow: {at}");
+    assert!((500..=3_000).contains(&at), "an exact place among them: {at}");
     assert_changed_at(&decided, &before, &after, status.from_seq);
     let (one, other) = (uninterrupted(before, &decided), uninterrupted(after, &decided));
     assert_same(&decided[..at], &one[..at]);

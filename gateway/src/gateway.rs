@@ -9,6 +9,7 @@ use axum::Router;
 use eventlog::EventLog;
 use events::ListDeclaration;
 use runtime::Service;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +72,12 @@ impl Gateway {
     /// The merchants' routes and `/health`, with a fallback that answers 404 as a problem document.
     pub fn router(&self) -> Router {
         routes::router(self.app.clone())
+    }
+
+    /// The lists that can be changed, to be replaced when the rules know others.
+    #[must_use]
+    pub fn lists(&self) -> watch::Sender<Vec<ListDeclaration>> {
+        self.app.lists.clone()
     }
 
     /// The accepted transactions.

@@ -34,8 +34,8 @@ pub(crate) struct Shared {
     pub(crate) authenticator: Authenticator,
     pub(crate) tokeniser: Tokeniser,
     pub(crate) log: Arc<dyn EventLog>,
-    /// The lists that can be changed.
-    pub(crate) lists: Vec<ListDeclaration>,
+    /// The lists that can be changed. Another ruleset may have others.
+    pub(crate) lists: watch::Sender<Vec<ListDeclaration>>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) marks: Marks,
     pub(crate) pending: Arc<Pending>,
@@ -86,7 +86,7 @@ impl Shared {
             keys,
             tokeniser,
             log,
-            lists,
+            lists: watch::Sender::new(lists),
             marks: Marks::read(&ledger, partitions)?,
             clock: Clock(AtomicI64::new(ledger.last_accepted_at_us()?.unwrap_or(0))),
             ledger: Arc::new(ledger),

@@ -81,7 +81,8 @@ async fn up(config: &Config) -> Outcome {
     let stages = Stages::start(config, keys.clone(), &dir, &listen, &registry).await?;
     let urls = listen.urls();
     let metrics = HttpMetrics::new(&registry).context("registering the server's metrics")?;
-    let reloader = Reloader { scoring: config.scoring.clone(), rulesets: stages.rulesets() };
+    let reloader =
+        Reloader { scoring: config.scoring.clone(), rulesets: stages.rulesets(), lists: stages.lists() };
     let operators = reloader.router();
     reloader.heed(hangups, stop.clone());
     let limits = config.server.limits();

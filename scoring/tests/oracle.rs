@@ -245,13 +245,22 @@ fn stream() -> impl Strategy<Value = (Vec<Sketch>, Vec<Verdict>, Vec<usize>)> {
 fn files() -> Vec<(String, String)> {
     let built_in = RulesetSource::built_in().features.into_iter().map(|f| (f.name, f.text));
     let here = [("everything.sql", EVERYTHING), ("history.sql", HISTORY)];
-    let here =
-        here.into_iter().chain(LAYERS).chain(LABELLED).map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let here = here.into_iter().chain(LAYERS).map(|(name, text)| (name.to_owned(), text.to_owned()));
     built_in.chain(here).collect()
 }
 
-fn check(list: &[events::Transaction], verdicts: &[Verdict], cuts: &[usize], restore: bool) -> RecordBatch {
-    let files = files();
+fn labelled_files() -> Vec<(String, String)> {
+    LABELLED.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec()
+}
+
+/// Holds features equal to batch SQL, and returns them with [`SPREADS`].
+fn check(
+    files: &[(String, String)],
+    list: &[events::Transaction],
+    verdicts: &[Verdict],
+    cuts: &[usize],
+    restore: bool,
+) -> RecordBatch {
     let named: Vec<_> = files.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
     let ruleset = ruleset(&[named.as_slice(), &[("spreads.sql", SPREADS)]].concat());
     let found = incremental(&ruleset, list, verdicts, cuts, restore);
@@ -269,9 +278,19 @@ proptest! {
 
     #[test]
     fn incremental_windows_equal_batch_sql_on_random_streams((sketches, verdicts, cuts) in stream(), restore: bool) {
-        let found = check(&transactions(&sketches), &verdicts, &cuts, restore);
+        let found = check(&files(), &transactions(&sketches), &verdicts, &cuts, restore);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         assert_same(&runtime.block_on(query(SPREADS_AS_JOIN, &found)), &found, "spreads.sql");
+    }
+}
+
+proptest! {
+    // Planning the batch queries takes long.
+    #![proptest_config(ProptestConfig::with_cases(20))]
+
+    #[test]
+    fn labels_change_windows_as_batch_sql_says_on_random_streams((sketches, verdicts, cuts) in stream(), restore: bool) {
+        check(&labelled_files(), &transactions(&sketches), &verdicts, &cuts, restore);
     }
 }
 
@@ -293,7 +312,8 @@ fn incremental_windows_equal_batch_sql_over_many_segments() {
         .filter(|at| at % 50 == 0)
         .map(|at| Verdict { at, of: at - 1 - at * 7 % at.min(3_000), fraud: at % 3 != 0 })
         .collect();
-    check(&transactions(&list), &verdicts, &[100, 8_191, 8_192, 8_193, 20_000, 29_000], true);
+    let all = [files(), labelled_files()].concat();
+    check(&all, &transactions(&list), &verdicts, &[100, 8_191, 8_192, 8_193, 20_000, 29_000], true);
 }
 
 #[test]

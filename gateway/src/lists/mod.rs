@@ -45,7 +45,7 @@ pub(crate) async fn declared(State(app): State<App>) -> Response {
         })
         .expect("a list has string fields only")
     };
-    let lists: Vec<_> = app.lists.iter().map(view).collect();
+    let lists: Vec<_> = app.lists.borrow().iter().map(view).collect();
     answer::json(StatusCode::OK, serde_json::json!({ "lists": lists }).to_string().into_bytes())
 }
 
@@ -79,7 +79,8 @@ async fn change(
     request: Request,
     action: ListAction,
 ) -> Result<Response, Problem> {
-    let list = app.lists.iter().find(|declared| declared.id.as_str() == list).ok_or_else(|| {
+    let declared = app.lists.borrow().iter().find(|declared| declared.id.as_str() == list).cloned();
+    let list = &declared.ok_or_else(|| {
         Problem::new(Kind::NotFound, "There is no list of this name. `GET /v1/lists` names those there are.")
     })?;
     let (parts, bytes) = body::read(&app, request, lines::MEDIA_TYPES, lines::BODY_BYTES_MAX).await?;

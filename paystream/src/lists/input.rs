@@ -77,10 +77,11 @@ const WRONG: &str = "write a value, or value,expires_at; a value with a comma in
 fn fields(text: &str) -> Option<(String, Option<String>)> {
     let (value, rest) = match text.strip_prefix('"') {
         Some(quoted) => {
-            let end = quoted.match_indices('"').find_map(|(at, _)| {
-                let doubled = quoted[..at].ends_with('"') || quoted[at + 1..].starts_with('"');
-                (!doubled).then_some(at)
-            })?;
+            let mut end = quoted.find('"')?;
+            // Two of them are one of the value.
+            while quoted[end + 1..].starts_with('"') {
+                end += 2 + quoted[end + 2..].find('"')?;
+            }
             (quoted[..end].replace("\"\"", "\""), &quoted[end + 1..])
         }
         None => {

@@ -8,10 +8,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use events::ListDeclaration;
 use fraud_analyzer::{ReloadError, RulesetStatus, Rulesets};
 use runtime::signals::Hangups;
 use scoring::LoadErrors;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::ruleset::ScoringConfig;
@@ -25,12 +27,20 @@ const RETRY_AFTER_S: &str = "5";
 pub(super) struct Reloader {
     pub(super) scoring: ScoringConfig,
     pub(super) rulesets: Rulesets,
+    /// The lists that the gateway takes changes to.
+    pub(super) lists: watch::Sender<Vec<ListDeclaration>>,
 }
 
 impl Reloader {
     async fn reload(&self) -> Result<RulesetStatus, ReloadError> {
-        let scoring = self.scoring.clone();
-        self.rulesets.reload(move || scoring.ruleset()).await
+        let (scoring, lists) = (self.scoring.clone(), self.lists.clone());
+        let load = move || {
+            let ruleset = scoring.ruleset()?;
+            // Changes to a list that is not in force yet wait in the log until it is.
+            lists.send_replace(ruleset.lists());
+            Ok(ruleset)
+        };
+        self.rulesets.reload(load).await
     }
 
     /// The routes, without access control.

@@ -11,11 +11,13 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use eventlog::{EmbeddedLog, EventLog};
+use events::ListDeclaration;
 use fraud_analyzer::{Analyzer, Rulesets};
 use gateway::auth::{ScopeGuard, require_scope};
 use gateway::{ApiKeys, Gateway, Scope, Tokeniser};
 use prometheus::Registry;
 use runtime::Service;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::listen::Listen;
@@ -94,6 +96,11 @@ impl Stages {
     /// Which ruleset decides, and changing it.
     pub(super) fn rulesets(&self) -> Rulesets {
         self.analyzer.rulesets.clone()
+    }
+
+    /// The lists that the gateway takes changes to.
+    pub(super) fn lists(&self) -> watch::Sender<Vec<ListDeclaration>> {
+        self.gateway.lists()
     }
 
     /// What the rules of the start are made of.

@@ -26,13 +26,11 @@ pub(super) struct Happening {
     order: Vec<u32>,
     /// The numbers of the events at hand.
     seqs: Vec<i64>,
-    /// The reservoir's columns of the events at hand that the frame's accumulators read; the others are
-    /// empty.
+    /// The reservoir's columns of the events at hand, of those that an accumulator reads for which some
+    /// event counts.
     columns: Vec<Vec<i64>>,
     /// Condition bits that some event at hand has.
     bits: u64,
-    /// Where the rows begin among the events at hand.
-    first_row: usize,
 }
 
 impl Passing {
@@ -65,17 +63,27 @@ impl Happening {
             }
             self.seqs.extend((first_seq.cast_signed()..).take(rows_in_all));
         }
-        for &column in &spec.columns {
-            let into = &mut self.columns[column];
-            into.clear();
-            into.extend_from_slice(&leaving.columns[column]);
-            if let Some(entering) = entering {
-                into.extend_from_slice(&entering.columns[column]);
-            }
-            into.extend_from_slice(rows[column]);
+        self.bits = 0;
+        if spec.conditional {
+            self.bring(CONDITIONS, leaving, entering, rows);
+            self.bits = self.columns[CONDITIONS].iter().fold(0, |all, bits| all | bits.cast_unsigned());
         }
-        self.first_row = left_in_all + entering.map_or(0, |entering| entering.events);
-        self.bits = self.columns[CONDITIONS].iter().fold(0, |all, bits| all | bits.cast_unsigned());
+        for (&column, masks) in &spec.columns {
+            if masks.iter().any(|&mask| !self.passes_by(mask)) {
+                self.bring(column, leaving, entering, rows);
+            }
+        }
+    }
+
+    /// Puts a column of the events at hand together.
+    fn bring(&mut self, column: usize, leaving: &Passing, entering: Option<&Passing>, rows: &[&[i64]]) {
+        let into = &mut self.columns[column];
+        into.clear();
+        into.extend_from_slice(&leaving.columns[column]);
+        if let Some(entering) = entering {
+            into.extend_from_slice(&entering.columns[column]);
+        }
+        into.extend_from_slice(rows[column]);
     }
 
     /// Events that leave, and rows that enter as they arrive: row `r` comes after `cuts[r]` that leave.
@@ -139,11 +147,6 @@ impl Happening {
             conditions: if unconditional { keys } else { &self.columns[CONDITIONS] },
             values: placed.column.map_or(keys, |column| &self.columns[column]),
         }
-    }
-
-    /// The keys of the rows alone.
-    pub(super) fn rows(&self, key: usize) -> &[i64] {
-        &self.columns[KEYS + key][self.first_row..]
     }
 
     /// Whether no event at hand counts for an accumulator that asks for these condition bits.

@@ -51,8 +51,10 @@ pub(super) struct CourseSpec {
     pub(super) enter: Option<usize>,
     /// The tail at which they leave.
     pub(super) leave: usize,
-    /// The reservoir's columns that its accumulators read.
-    pub(super) columns: BTreeSet<usize>,
+    /// The reservoir's columns that its accumulators read, each with the condition bits that they ask for.
+    pub(super) columns: BTreeMap<usize, BTreeSet<u64>>,
+    /// Whether its accumulators ask for conditions at all.
+    pub(super) conditional: bool,
     /// Whether some accumulator tells events apart by their numbers.
     pub(super) seqs: bool,
 }
@@ -177,17 +179,18 @@ impl Layout {
                         courses.push(CourseSpec {
                             enter,
                             leave: tail,
-                            columns: BTreeSet::new(),
+                            columns: BTreeMap::new(),
+                            conditional: false,
                             seqs: false,
                         });
                         courses.len() - 1
                     });
-                    courses[course].columns.insert(KEYS + spec.key);
-                    if is_conditional(&spec) {
-                        courses[course].columns.insert(CONDITIONS);
+                    let of_course = &mut courses[course];
+                    of_course.conditional |= is_conditional(&spec);
+                    of_course.seqs |= matches!(spec.keep, Keep::Min(_) | Keep::Max(_));
+                    for column in column(spec.keep, first_value).into_iter().chain([KEYS + spec.key]) {
+                        of_course.columns.entry(column).or_default().insert(place.mask);
                     }
-                    courses[course].seqs |= matches!(spec.keep, Keep::Min(_) | Keep::Max(_));
-                    courses[course].columns.extend(column(spec.keep, first_value));
                     (enter, Leave::Tail { tail, course })
                 }
                 Frame::History { expiry_us } => {
@@ -261,6 +264,7 @@ fn families(plan: &WindowPlan, first_value: usize, tails: &[Tail]) -> Vec<Family
     for column in columns {
         let joins = families.last().is_some_and(|family| {
             family.columns == [TIME]
+                || spans_us[column] == 0
                 || spans_us[column] > longest_us / MUCH_SHORTER
                 || families.len() == MAX_FAMILIES
         });

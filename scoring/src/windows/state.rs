@@ -345,7 +345,7 @@ impl WindowState {
         let expired: Vec<_> =
             (0..layout.silences.len()).map(|silence| self.silence(silence, rows, first_seq)).collect();
         for group in &layout.groups {
-            self.run_group(group, count, outputs);
+            self.run_group(group, rows[KEYS + group.key], outputs);
         }
         let mut read = std::mem::take(&mut self.read);
         for &index in &layout.singles {
@@ -356,7 +356,7 @@ impl WindowState {
                     let (happening, spec) = (&self.courses[course], &layout.courses[course]);
                     with_accumulator!(&mut self.kinds[index], accumulator => {
                         if happening.passes_by(placed.place.mask) {
-                            read_only(accumulator, state, placed.place, happening.rows(placed.key), &mut read);
+                            read_only(accumulator, state, placed.place, rows[KEYS + placed.key], &mut read);
                         } else {
                             let course = happening.of(spec, placed);
                             drive(accumulator, state, placed.place, course, count, &mut read);
@@ -400,7 +400,8 @@ impl WindowState {
 
     /// Takes counts and sums of one key and frame through it together; those for which no event counts are
     /// only read.
-    fn run_group(&mut self, group: &Group, rows: usize, outputs: &mut [Column]) {
+    fn run_group(&mut self, group: &Group, keys: &[i64], outputs: &mut [Column]) {
+        let rows = keys.len();
         let layout = Arc::clone(&self.layout);
         let (happening, spec) = (&self.courses[group.course], &layout.courses[group.course]);
         let state = &mut self.words[group.key];
@@ -425,7 +426,7 @@ impl WindowState {
             let placed = &layout.placed[index];
             if happening.passes_by(placed.place.mask) {
                 with_accumulator!(&self.kinds[index], accumulator => {
-                    read_only(accumulator, state, placed.place, happening.rows(group.key), &mut self.read);
+                    read_only(accumulator, state, placed.place, keys, &mut self.read);
                 }, ring => unreachable!("rows are kept by history"));
                 show(&self.plan, placed, &self.read, rows, outputs);
             }
