@@ -226,9 +226,10 @@ impl WindowState {
         let families: Vec<usize> =
             (0..dictionaries.len()).map(|dictionary| reservoir.family_of(KEYS + dictionary)).collect();
         let labels_in = reservoir.family_of(CONDITIONS);
+        // Once for all families: values are all over the place.
+        let live: Vec<(&KeyRecord, &[u8])> = live_records(&of_segment, dictionaries).collect();
         reservoir.seal_if_full(|family, out| {
-            let keys =
-                live_records(&of_segment, dictionaries).filter(|(r, _)| families[r.dictionary] == family);
+            let keys = live.iter().copied().filter(|(record, _)| families[record.dictionary] == family);
             let labels = if family == labels_in { new_labels.as_slice() } else { &[] };
             write_records(out, segment, keys, labels);
         });
