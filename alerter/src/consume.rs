@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eventlog::{EventLog, LogError, LoggedRecord, NewRecord};
+use eventlog::{EventLog, LogError, LoggedRecord, NewRecord, Position};
 use events::{Alert, Message as _, topics};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -88,9 +88,13 @@ impl Consumer {
         // Only waiting is cut short by a stop: a batch that was read is recorded.
         let ready = tokio::select! {
             () = self.stop.cancelled() => return Ok(()),
-            ready = self.log.wait_for_any(topics::ALERTS, &self.positions, READ_WAIT) => ready?,
+            ready = self.ready() => ready?,
         };
-        if ready { self.read_all().await } else { Ok(()) }
+        self.read(&ready).await
+    }
+
+    async fn ready(&self) -> Result<Vec<u32>, LogError> {
+        self.log.wait_for_any(topics::ALERTS, &Position::of_all(&self.positions), READ_WAIT).await
     }
 
     /// Where to read on: where the store says; for a new store where the log says this group was; else
@@ -118,9 +122,9 @@ impl Consumer {
         Ok(positions)
     }
 
-    /// One batch from every partition.
-    async fn read_all(&mut self) -> anyhow::Result<()> {
-        for partition in 0..u32::try_from(self.positions.len()).unwrap_or(0) {
+    /// One batch from each of some partitions.
+    async fn read(&mut self, partitions: &[u32]) -> anyhow::Result<()> {
+        for &partition in partitions {
             let from = self.positions[partition as usize];
             let records = self.log.read(topics::ALERTS, partition, from, READ_BATCH, Duration::ZERO).await?;
             if let Some(last) = records.last() {
@@ -140,8 +144,15 @@ impl Consumer {
         for partition in 0..self.log.partitions(topics::ALERTS)? {
             ends.push(self.log.bounds(topics::ALERTS, partition).await?.1);
         }
-        while self.positions.iter().zip(&ends).any(|(at, end)| at < end) {
-            self.read_all().await?;
+        for (partition, end) in (0..).zip(ends) {
+            while self.positions[partition as usize] < end {
+                let before = self.positions[partition as usize];
+                self.read(&[partition]).await?;
+                if self.positions[partition as usize] == before {
+                    // What is before the end are not records.
+                    break;
+                }
+            }
         }
         Ok(())
     }

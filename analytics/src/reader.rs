@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use eventlog::{EventLog, LogError, LoggedRecord, NewRecord};
+use eventlog::{EventLog, LogError, LoggedRecord, NewRecord, Position};
 use events::{Alert, Decided, DecodeError, Label, Message, topics};
 
 use crate::live::Live;
@@ -75,9 +75,13 @@ impl Reader {
 
     /// Waits until a topic has something new, or `wait` has passed.
     pub(crate) async fn wait(&self, wait: Duration) -> Result<(), LogError> {
-        let [a, b, c] = TOPICS.map(|t| self.log.wait_for_any(t, self.positions.of_topic(t), wait));
+        let [a, b, c] = TOPICS.map(|topic| self.ready(topic, wait));
         let woken = tokio::select! { woken = a => woken, woken = b => woken, woken = c => woken };
         woken.map(|_| ())
+    }
+
+    async fn ready(&self, topic: &str, wait: Duration) -> Result<Vec<u32>, LogError> {
+        self.log.wait_for_any(topic, &Position::of_all(self.positions.of_topic(topic)), wait).await
     }
 
     /// Adds what the log holds to `rows`, at most [`POLL_RECORDS`] records. Rows and positions move
@@ -85,7 +89,7 @@ impl Reader {
     pub(crate) async fn poll(&mut self, rows: &mut Rows, live: Option<&Live>) -> Result<usize, LogError> {
         let mut taken = 0;
         for topic in TOPICS {
-            for partition in 0..self.log.partitions(topic)? {
+            for partition in self.ready(topic, Duration::ZERO).await? {
                 while taken < POLL_RECORDS {
                     let read = self.poll_partition(topic, partition, rows, live).await?;
                     taken += read;

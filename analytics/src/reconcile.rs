@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use datafusion::arrow::array::AsArray as _;
 use datafusion::arrow::datatypes::{UInt32Type, UInt64Type};
-use eventlog::{EventLog, LogError};
+use eventlog::{EventLog, LogError, Position};
 use events::{Message, Transaction, TransactionId, topics};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -252,7 +252,7 @@ async fn read_decided(
         if tally.undecided() == 0 || left.is_zero() {
             return Ok(read);
         }
-        log.wait_for_any(read.topic, &from, left.min(Duration::from_secs(1))).await?;
+        log.wait_for_any(read.topic, &Position::of_all(&from), left.min(Duration::from_secs(1))).await?;
         for (partition, bounds) in (0..).zip(&mut read.bounds) {
             bounds.1 = log.bounds(read.topic, partition).await?.1;
         }

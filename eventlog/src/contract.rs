@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use events::topics::{ALERTS, ALL, CREATED, DEAD_LETTERS, DECIDED};
 
-use crate::{EventLog, LogError, LoggedRecord, NewRecord, Position};
+use crate::{Change, EventLog, LogError, LoggedRecord, NewRecord, Position};
 
 /// Long enough for any step on a busy machine; no rule waits for it when it is kept.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ macro_rules! contract_tests {
             reading_beyond_the_end_is_an_error
             an_append_wakes_a_waiting_reader
             an_append_to_any_partition_wakes_who_waits_for_any
-            waiting_for_any_returns_false_when_nothing_comes
+            waiting_for_any_returns_none_when_nothing_comes
             one_append_writes_to_several_topics
             every_topic_and_its_dead_letters_exist
             positions_are_committed_per_group_topic_and_partition
@@ -60,6 +60,9 @@ macro_rules! contract_tests {
             a_large_record_reads_back_as_written
             an_empty_append_writes_nothing
             a_dropped_append_is_still_written
+            a_writer_appends_as_the_log_does
+            a_writer_whose_place_was_taken_is_fenced
+            who_joins_alone_gets_every_part
         }
     };
     (@each $fixture:path: $($rule:ident)*) => {$(
@@ -260,23 +263,26 @@ pub async fn an_append_to_any_partition_wakes_who_waits_for_any(fixture: impl Fi
         for (partition, from) in (0..).zip(&mut from) {
             *from = log.bounds(CREATED, partition).await.expect("exists").1;
         }
+        let from = Position::of_all(&from);
         let waiter = tokio::spawn({
             let (log, from) = (log.clone(), from.clone());
             async move { log.wait_for_any(CREATED, &from, DEADLINE).await }
         });
         tokio::time::sleep(A_MOMENT).await; // most likely it waits by now; the rule holds in either case
-        append(&*log, vec![record(CREATED, &key, "x")]).await;
+        let place = append(&*log, vec![record(CREATED, &key, "x")]).await[0];
         let woken = tokio::time::timeout(DEADLINE / 2, waiter).await.expect("it wakes");
-        assert!(woken.expect("no panic").expect("waits"));
-        assert!(log.wait_for_any(CREATED, &from, NOW).await.expect("waits"), "what is there needs no wait");
+        assert_eq!(woken.expect("no panic").expect("waits"), [place.partition]);
+        let again = log.wait_for_any(CREATED, &from, NOW).await.expect("waits");
+        assert_eq!(again, [place.partition], "what was seen needs no wait");
     }
 }
 
-/// Rule: waiting for any partition ends with `false` once the wait is over.
-pub async fn waiting_for_any_returns_false_when_nothing_comes(fixture: impl Fixture) {
+/// Rule: waiting for any partition ends with none once the wait is over.
+pub async fn waiting_for_any_returns_none_when_nothing_comes(fixture: impl Fixture) {
     let log = fixture.log();
     let partitions = log.partitions(CREATED).expect("exists") as usize;
-    assert!(!log.wait_for_any(CREATED, &vec![0; partitions], A_MOMENT).await.expect("waits"));
+    let from = Position::of_all(&vec![0; partitions]);
+    assert_eq!(log.wait_for_any(CREATED, &from, A_MOMENT).await.expect("waits"), [0_u32; 0]);
 }
 
 /// Rule: the records of one append may go to several topics; positions come in the order of the records.
@@ -355,7 +361,9 @@ pub async fn unknown_topics_and_partitions_are_errors(fixture: impl Fixture) {
     assert!(unknown_topic(log.partitions("nope").expect_err("no such topic")));
     assert!(unknown_topic(log.read("nope", 0, 0, 1, DEADLINE).await.expect_err("no such topic")));
     assert!(unknown_topic(log.bounds("nope", 0).await.expect_err("no such topic")));
-    assert!(unknown_topic(log.wait_for_any("nope", &[0], DEADLINE).await.expect_err("no such topic")));
+    assert!(unknown_topic(
+        log.wait_for_any("nope", &Position::of_all(&[0]), DEADLINE).await.expect_err("no such topic")
+    ));
     assert!(unknown_topic(log.commit("g", "nope", 0, 0).await.expect_err("no such topic")));
     assert!(unknown_topic(log.committed("g", "nope", 0).await.expect_err("no such topic")));
     let mixed = vec![record(CREATED, "key", "x"), record("nope", "key", "x")];
@@ -472,7 +480,62 @@ pub async fn a_dropped_append_is_still_written(fixture: impl Fixture) {
         })
         .await;
     }
-    assert!(log.wait_for_any(CREATED, &vec![0; partitions], DEADLINE).await.expect("waits"));
+    let from = Position::of_all(&vec![0; partitions]);
+    assert!(!log.wait_for_any(CREATED, &from, DEADLINE).await.expect("waits").is_empty());
     let found: Vec<LoggedRecord> = read_topic(&*log, CREATED).await.into_values().collect();
     assert_eq!(values(&found), ["left alone"]);
+}
+
+/// Rule: a writer appends to several topics at once, and the log's readers see it.
+pub async fn a_writer_appends_as_the_log_does(fixture: impl Fixture) {
+    let log = fixture.log();
+    let mut writer = log.writer("writer").await.expect("no other");
+    let mut expected = Vec::new();
+    for i in 0..10 {
+        let value = i.to_string();
+        let records = vec![record(DECIDED, "key", &value), record(ALERTS, "key", &value)];
+        let places = writer.append(records).await.expect("appends");
+        let read = log.read(DECIDED, places[0].partition, places[0].offset, 1, NOW).await.expect("reads");
+        assert_eq!((read[0].offset, values(&read)), (places[0].offset, vec![value.clone()]));
+        expected.push(value);
+    }
+    for topic in [DECIDED, ALERTS] {
+        let read: Vec<_> = read_topic(&*log, topic).await.into_values().collect();
+        assert_eq!(values(&read), expected, "{topic}");
+    }
+    assert!(writer.append(Vec::new()).await.expect("nothing to do").is_empty());
+}
+
+/// Rule: who takes a writer's place finds all that it appended, and it appends nothing more.
+pub async fn a_writer_whose_place_was_taken_is_fenced(fixture: impl Fixture) {
+    let log = fixture.log();
+    let mut first = log.writer("writer").await.expect("no other");
+    let mut bystander = log.writer("another").await.expect("no other");
+    let partition = first.append(vec![record(DECIDED, "key", "first")]).await.expect("appends")[0].partition;
+    let mut second = log.writer("writer").await.expect("takes over");
+    assert_eq!(values(&read_all(&*log, DECIDED, partition).await), ["first"]);
+    let late = first.append(vec![record(DECIDED, "key", "late")]).await;
+    assert!(matches!(late, Err(LogError::Fenced(_))), "expected fenced, got {late:?}");
+    second.append(vec![record(DECIDED, "key", "second")]).await.expect("appends");
+    let late = first.append(vec![record(DECIDED, "key", "later")]).await;
+    assert!(matches!(late, Err(LogError::Fenced(_))), "expected fenced, got {late:?}");
+    bystander.append(vec![record(DECIDED, "key", "bystander")]).await.expect("has another name");
+    let read = read_all(&*log, DECIDED, partition).await;
+    assert_eq!(values(&read), ["first", "second", "bystander"]);
+}
+
+/// Rule: who is alone in a group has all of the work.
+pub async fn who_joins_alone_gets_every_part(fixture: impl Fixture) {
+    let log = fixture.log();
+    let mut membership = log.join("contract", 3).await.expect("joins");
+    let mut parts = BTreeSet::new();
+    while parts.len() < 3 {
+        let change = tokio::time::timeout(DEADLINE, membership.changed()).await.expect("in time");
+        match change.expect("joins") {
+            Change::Gained(gained) => parts.extend(gained),
+            other => panic!("expected to gain parts, got {other:?}"),
+        }
+    }
+    assert_eq!(parts, BTreeSet::from([0, 1, 2]));
+    membership.leave().await;
 }

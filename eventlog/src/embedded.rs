@@ -8,6 +8,7 @@
 //! being written is there whole or not at all. A journal cut short or overwritten at its end loses the
 //! batches from there on; damage that fjall's checksums see makes opening fail, with the reason.
 
+mod alone;
 mod config;
 mod format;
 mod positions;
@@ -29,6 +30,7 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use alone::{Alone, Writers};
 pub use config::{EmbeddedLogConfig, Retention};
 use positions::Positions;
 use queue::{Pending, Queue, Request};
@@ -37,7 +39,7 @@ use topic::Topic;
 use writer::{Poison, Writer};
 
 use crate::metrics::Metrics;
-use crate::{EventLog, LogError, LoggedRecord, NewRecord, Position, partitioner};
+use crate::{EventLog, LogError, LoggedRecord, Membership, NewRecord, Position, Writer, partitioner};
 
 /// An append that is queued waits this long for the disk before its caller is told that its fate is unknown.
 const DURABLE_DEADLINE: Duration = Duration::from_secs(30);
@@ -51,14 +53,21 @@ const MAX_GROUP_NAME_BYTES: usize = 255;
 
 /// The embedded log. Made by [`EmbeddedLog::open`]; meant to be shared as `Arc<dyn EventLog>`.
 pub struct EmbeddedLog {
+    appender: Appender,
+    positions: Arc<Positions>,
+    closed: AtomicBool,
+    threads: Mutex<Option<Threads>>,
+    writers: Writers,
+}
+
+/// What appending takes.
+#[derive(Clone)]
+struct Appender {
     topics: Arc<[Topic]>,
     partitions: u32,
     queue: Arc<Queue>,
-    positions: Arc<Positions>,
     metrics: Arc<Metrics>,
     poison: Arc<Poison>,
-    closed: AtomicBool,
-    threads: Mutex<Option<Threads>>,
 }
 
 /// What runs while the log is open.
@@ -117,14 +126,11 @@ impl EmbeddedLog {
             lock,
         };
         Ok(Self {
-            topics,
-            partitions: config.partitions,
-            queue,
+            appender: Appender { topics, partitions: config.partitions, queue, metrics, poison },
             positions,
-            metrics,
-            poison,
             closed: AtomicBool::new(false),
             threads: Mutex::new(Some(threads)),
+            writers: Writers::default(),
         })
     }
 
@@ -133,14 +139,14 @@ impl EmbeddedLog {
     /// # Errors
     /// When the registry already holds a log's metrics.
     pub fn register(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
-        self.metrics.register(registry)
+        self.appender.metrics.register(registry)
     }
 
     /// Refuses new appends, writes those that are queued, wakes every waiting reader with
     /// [`LogError::Closed`], and gives the directory back. Dropping the log does the same, but blocks.
     pub async fn close(&self) {
         let Some(threads) = self.take_threads() else { return };
-        self.queue.close();
+        self.appender.queue.close();
         if tokio::task::spawn_blocking(move || threads.finish()).await.is_err() {
             tracing::error!("the log did not close cleanly; what was acknowledged is durable");
         }
@@ -153,37 +159,13 @@ impl EmbeddedLog {
 
     fn let_go(&self) {
         self.closed.store(true, Ordering::Release);
-        for topic in self.topics.iter() {
+        for topic in self.appender.topics.iter() {
             topic.close();
         }
     }
 
     fn topic(&self, name: &str) -> Result<(usize, &Topic), LogError> {
-        self.topics
-            .iter()
-            .enumerate()
-            .find(|(_, topic)| topic.name == name)
-            .ok_or_else(|| LogError::UnknownTopic(name.to_owned()))
-    }
-
-    fn check_usable(&self) -> Result<(), LogError> {
-        match self.poison.get() {
-            Some(reason) => Err(LogError::Storage(reason.clone())),
-            None => Ok(()),
-        }
-    }
-
-    fn encode(&self, records: &[NewRecord]) -> Result<Vec<Pending>, LogError> {
-        let pending = |record: &NewRecord| {
-            let (topic, _) = self.topic(record.topic)?;
-            Ok(Pending {
-                topic,
-                partition: partitioner::partition_for(&record.key, self.partitions),
-                timestamp_ms: record.timestamp_ms,
-                encoded: format::encode(record)?,
-            })
-        };
-        records.iter().map(pending).collect()
+        topic_of(&self.appender.topics, name)
     }
 
     /// Waits until `check` finds something, the topic's next append and every one after it being a reason to
@@ -219,19 +201,14 @@ impl EmbeddedLog {
         from_offset: u64,
         max_records: usize,
     ) -> Result<Vec<LoggedRecord>, LogError> {
-        let topics = self.topics.clone();
+        let topics = self.appender.topics.clone();
         tokio::task::spawn_blocking(move || topics[topic].read(partition, from_offset, max_records))
             .await
             .map_err(|e| LogError::Storage(format!("the reading thread failed: {e}")))?
     }
 }
 
-#[async_trait]
-impl EventLog for EmbeddedLog {
-    fn partitions(&self, topic: &str) -> Result<u32, LogError> {
-        self.topic(topic).map(|(_, topic)| topic.partition_count())
-    }
-
+impl Appender {
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Position>, LogError> {
         if records.is_empty() {
             return Ok(Vec::new());
@@ -252,6 +229,45 @@ impl EventLog for EmbeddedLog {
         let positions = durable(answer).await?;
         self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
         Ok(positions)
+    }
+
+    fn check_usable(&self) -> Result<(), LogError> {
+        match self.poison.get() {
+            Some(reason) => Err(LogError::Storage(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn encode(&self, records: &[NewRecord]) -> Result<Vec<Pending>, LogError> {
+        let pending = |record: &NewRecord| {
+            let (topic, _) = topic_of(&self.topics, record.topic)?;
+            Ok(Pending {
+                topic,
+                partition: partitioner::partition_for(&record.key, self.partitions),
+                timestamp_ms: record.timestamp_ms,
+                encoded: format::encode(record)?,
+            })
+        };
+        records.iter().map(pending).collect()
+    }
+}
+
+fn topic_of<'a>(topics: &'a [Topic], name: &str) -> Result<(usize, &'a Topic), LogError> {
+    topics
+        .iter()
+        .enumerate()
+        .find(|(_, topic)| topic.name == name)
+        .ok_or_else(|| LogError::UnknownTopic(name.to_owned()))
+}
+
+#[async_trait]
+impl EventLog for EmbeddedLog {
+    fn partitions(&self, topic: &str) -> Result<u32, LogError> {
+        self.topic(topic).map(|(_, topic)| topic.partition_count())
+    }
+
+    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Position>, LogError> {
+        self.appender.append(records).await
     }
 
     async fn read(
@@ -286,19 +302,25 @@ impl EventLog for EmbeddedLog {
         self.topic(topic)?.1.bounds(partition)
     }
 
-    async fn wait_for_any(&self, topic: &str, from: &[u64], wait: Duration) -> Result<bool, LogError> {
+    async fn wait_for_any(
+        &self,
+        topic: &str,
+        from: &[Position],
+        wait: Duration,
+    ) -> Result<Vec<u32>, LogError> {
         let (_, topic) = self.topic(topic)?;
         let found = self
             .wait_until(topic, wait, || {
-                for (partition, &offset) in (0..).zip(from) {
+                let mut ready = Vec::new();
+                for &Position { partition, offset } in from {
                     if topic.bounds(partition)?.1 > offset {
-                        return Ok(Some(()));
+                        ready.push(partition);
                     }
                 }
-                Ok(None)
+                Ok((!ready.is_empty()).then_some(ready))
             })
             .await?;
-        Ok(found.is_some())
+        Ok(found.unwrap_or_default())
     }
 
     async fn commit(&self, group: &str, topic: &str, partition: u32, offset: u64) -> Result<(), LogError> {
@@ -309,11 +331,11 @@ impl EventLog for EmbeddedLog {
                 group.len()
             )));
         }
-        self.check_usable()?;
+        self.appender.check_usable()?;
         let key = format::commit_key(group, topic, partition);
-        let room = self.queue.room(1, key.len()).await?;
+        let room = self.appender.queue.room(1, key.len()).await?;
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Request::Commit { key, offset, reply, room })?;
+        self.appender.queue.send(Request::Commit { key, offset, reply, room })?;
         durable(answer).await
     }
 
@@ -321,12 +343,21 @@ impl EventLog for EmbeddedLog {
         self.topic(topic)?.1.bounds(partition)?;
         Ok(self.positions.get(group, topic, partition))
     }
+
+    async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, LogError> {
+        self.appender.check_usable()?;
+        Ok(Box::new(self.writers.replace(name, self.appender.clone()).await?))
+    }
+
+    async fn join(&self, _group: &str, parts: u32) -> Result<Box<dyn Membership>, LogError> {
+        Ok(Box::new(Alone::new(parts)))
+    }
 }
 
 impl Drop for EmbeddedLog {
     fn drop(&mut self) {
         if let Some(threads) = self.take_threads() {
-            self.queue.close();
+            self.appender.queue.close();
             threads.finish();
             self.let_go();
         }

@@ -14,5 +14,5 @@ pub mod partitioner;
 pub mod record;
 
 pub use embedded::{EmbeddedLog, EmbeddedLogConfig, Retention};
-pub use log::{EventLog, LogError};
+pub use log::{Change, EventLog, LetGo, LogError, Membership, Writer};
 pub use record::{LoggedRecord, NewRecord, Position};

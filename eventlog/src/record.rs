@@ -26,6 +26,14 @@ pub struct Position {
     pub offset: u64,
 }
 
+impl Position {
+    /// The positions of a topic's partitions, given as one offset for each, from partition 0 on.
+    #[must_use]
+    pub fn of_all(offsets: &[u64]) -> Vec<Self> {
+        (0..).zip(offsets).map(|(partition, &offset)| Self { partition, offset }).collect()
+    }
+}
+
 /// A record read from one partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedRecord {

@@ -149,7 +149,8 @@ struct Pipeline {
 impl Pipeline {
     /// Deals with what is there, or with nothing after `wait`. Returns how many records it dealt with.
     async fn step(&mut self, wait: Duration) -> anyhow::Result<usize> {
-        if !self.log.wait_for_any(topics::CREATED, &self.progress.created, wait).await? {
+        let from = Position::of_all(&self.progress.created);
+        if self.log.wait_for_any(topics::CREATED, &from, wait).await?.is_empty() {
             self.metrics.lag_transactions.set(0);
             self.take_lists_idly().await?;
             return Ok(0);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use eventlog::{LogError, LoggedRecord};
+use eventlog::{LogError, LoggedRecord, Position};
 use events::{Decided, Decision, Message as _, topics};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -38,10 +38,11 @@ struct Data {
 /// Follows the topic until `stop`, then reads once more what is there.
 pub(crate) async fn tail(app: &App, stop: &CancellationToken) {
     let mut next = Vec::new();
+    let mut ready = None;
     let mut committed = tokio::time::Instant::now();
     loop {
         let stopping = stop.is_cancelled();
-        match round(app, &mut next, stopping).await {
+        match round(app, &mut next, ready.take(), stopping).await {
             Ok(()) if stopping => break,
             Ok(()) => {}
             Err(error) => {
@@ -56,25 +57,40 @@ pub(crate) async fn tail(app: &App, stop: &CancellationToken) {
             commit(app, &next).await;
         }
         tokio::select! {
-            waited = app.log.wait_for_any(topics::DECIDED, &next, WAIT) => {
+            waited = wait(app, &next) => match waited {
+                Ok(partitions) => ready = Some(partitions),
                 // The next round shows what is wrong; without a pause it could come round at once.
-                if waited.is_err() {
+                Err(_) => {
                     let _ = tokio::time::timeout(RETRY, stop.cancelled()).await;
                 }
-            }
+            },
             () = stop.cancelled() => {}
         }
     }
     commit(app, &next).await;
 }
 
-async fn round(app: &App, next: &mut Vec<u64>, everything: bool) -> anyhow::Result<()> {
+async fn wait(app: &App, next: &[u64]) -> Result<Vec<u32>, LogError> {
+    app.log.wait_for_any(topics::DECIDED, &Position::of_all(next), WAIT).await
+}
+
+/// Reads from the partitions that have something, or from all when that is not known or this is the last round.
+async fn round(
+    app: &App,
+    next: &mut Vec<u64>,
+    ready: Option<Vec<u32>>,
+    everything: bool,
+) -> anyhow::Result<()> {
     if next.is_empty() {
         for partition in 0..app.log.partitions(topics::DECIDED)? {
             next.push(app.ledger.mark(Reader::Decided, partition)?);
         }
     }
+    let ready = ready.filter(|_| !everything);
     for (partition, next) in (0_u32..).zip(next) {
+        if ready.as_ref().is_some_and(|ready| !ready.contains(&partition)) {
+            continue;
+        }
         loop {
             let read = app.log.read(topics::DECIDED, partition, *next, READ_RECORDS, Duration::ZERO).await;
             let records = match read {

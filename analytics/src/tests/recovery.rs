@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use eventlog::{EventLog, LogError, LoggedRecord, NewRecord, Position};
+use eventlog::{EventLog, LogError, LoggedRecord, Membership, NewRecord, Position, Writer};
 use events::topics;
 
 use super::{World, assert_stored_once, fast, numbers, parquet_files, record};
@@ -172,8 +172,21 @@ impl EventLog for Shortened {
         Ok(if topic == topics::DECIDED { (self.start.clamp(start, end), end) } else { (start, end) })
     }
 
-    async fn wait_for_any(&self, topic: &str, from: &[u64], wait: Duration) -> Result<bool, LogError> {
+    async fn wait_for_any(
+        &self,
+        topic: &str,
+        from: &[Position],
+        wait: Duration,
+    ) -> Result<Vec<u32>, LogError> {
         self.inner.wait_for_any(topic, from, wait).await
+    }
+
+    async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, LogError> {
+        self.inner.writer(name).await
+    }
+
+    async fn join(&self, group: &str, parts: u32) -> Result<Box<dyn Membership>, LogError> {
+        self.inner.join(group, parts).await
     }
 
     async fn commit(&self, group: &str, topic: &str, partition: u32, offset: u64) -> Result<(), LogError> {

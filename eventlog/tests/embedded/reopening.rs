@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eventlog::contract::{DEADLINE, read_all, record};
-use eventlog::{EmbeddedLog, EmbeddedLogConfig, EventLog, LogError};
+use eventlog::{EmbeddedLog, EmbeddedLogConfig, EventLog, LogError, Position};
 use events::topics::{CREATED, DECIDED};
 
 use crate::{metric, open};
@@ -77,7 +77,10 @@ async fn closing_writes_what_is_queued_and_wakes_readers() {
     }
     assert!(matches!(log.append(vec![record(CREATED, "key", "x")]).await, Err(LogError::Closed)));
     assert!(matches!(log.commit("group", CREATED, 0, 1).await, Err(LogError::Closed)));
-    assert!(matches!(log.wait_for_any(CREATED, &[0], DEADLINE).await, Err(LogError::Closed)));
+    assert!(matches!(
+        log.wait_for_any(CREATED, &Position::of_all(&[0]), DEADLINE).await,
+        Err(LogError::Closed)
+    ));
 
     let log = open(dir.path());
     let mut found = 0;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eventlog::contract::record;
-use eventlog::{EventLog, NewRecord};
+use eventlog::{EventLog, NewRecord, Position};
 use events::topics::{ALERTS, CREATED, DECIDED};
 
 use crate::{open, with_size};
@@ -94,7 +94,12 @@ async fn measure_the_load_of_3000_transactions_a_second() {
         tokio::spawn(async move {
             let mut next = [0_u64; 4];
             let mut seen = 0;
-            while log.wait_for_any(CREATED, &next, Duration::from_secs(2)).await.unwrap() {
+            while !log
+                .wait_for_any(CREATED, &Position::of_all(&next), Duration::from_secs(2))
+                .await
+                .unwrap()
+                .is_empty()
+            {
                 for (partition, next) in (0..).zip(&mut next) {
                     let records = log.read(CREATED, partition, *next, 512, Duration::ZERO).await.unwrap();
                     *next += records.len() as u64;

@@ -10,7 +10,9 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
-use eventlog::{EmbeddedLog, EmbeddedLogConfig, EventLog, LogError, LoggedRecord, NewRecord, Position};
+use eventlog::{
+    EmbeddedLog, EmbeddedLogConfig, EventLog, LogError, LoggedRecord, Membership, NewRecord, Position, Writer,
+};
 use events::{
     Decided, Decision, Label, ListChange, ListDeclaration, ListKind, Message, Outcome, Reason, RiskLevel,
     TestBehaviour, Transaction, topics,
@@ -102,8 +104,21 @@ impl EventLog for FaultyLog {
         self.inner.bounds(topic, partition).await
     }
 
-    async fn wait_for_any(&self, topic: &str, from: &[u64], wait: Duration) -> Result<bool, LogError> {
+    async fn wait_for_any(
+        &self,
+        topic: &str,
+        from: &[Position],
+        wait: Duration,
+    ) -> Result<Vec<u32>, LogError> {
         self.inner.wait_for_any(topic, from, wait).await
+    }
+
+    async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, LogError> {
+        self.inner.writer(name).await
+    }
+
+    async fn join(&self, group: &str, parts: u32) -> Result<Box<dyn Membership>, LogError> {
+        self.inner.join(group, parts).await
     }
 
     async fn commit(&self, group: &str, topic: &str, partition: u32, offset: u64) -> Result<(), LogError> {
@@ -398,7 +413,11 @@ async fn decide(log: Arc<FaultyLog>, mut decides: watch::Receiver<bool>) {
         if decides.wait_for(|decides| *decides).await.is_err() {
             return;
         }
-        if log.wait_for_any(topics::CREATED, &next, Duration::from_millis(50)).await.is_err() {
+        if log
+            .wait_for_any(topics::CREATED, &Position::of_all(&next), Duration::from_millis(50))
+            .await
+            .is_err()
+        {
             return;
         }
         if !*decides.borrow() {
