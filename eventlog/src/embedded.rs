@@ -36,7 +36,7 @@ use positions::Positions;
 use queue::{Pending, Queue, Request};
 use store::Store;
 use topic::Topic;
-use writer::{Poison, Writer};
+use writer::{Poison, Writer as DiskWriter};
 
 use crate::metrics::Metrics;
 use crate::{EventLog, LogError, LoggedRecord, Membership, NewRecord, Position, Writer, partitioner};
@@ -102,7 +102,7 @@ impl EmbeddedLog {
         let poison = Arc::new(Poison::new());
         let (queue, requests) = Queue::new(&config, metrics.queue_records.clone());
         let queue = Arc::new(queue);
-        let writer = Writer::new(
+        let writer = DiskWriter::new(
             store.clone(),
             topics.clone(),
             positions.clone(),

@@ -77,6 +77,12 @@ pub trait EventLog: Send + Sync + 'static {
     /// [`LogError::UnknownTopic`], [`LogError::Storage`].
     async fn committed(&self, group: &str, topic: &str, partition: u32) -> Result<Option<u64>, LogError>;
 
+    /// Whether other processes use it too: then they go on with what this one leaves, and what fails may work
+    /// again later without a restart.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Becomes the one writer called `name`, and shuts out whoever was it before, in any process: what that
     /// one appended by now can be read when this returns, and it appends nothing more.
     ///

@@ -60,6 +60,8 @@ pub struct Label {
     pub transaction_id: TransactionId,
     /// The transaction's place in window time, as its decision has it: microseconds since the Unix epoch.
     pub window_time_us: i64,
+    /// The partition of `transactions.created` that it was read from.
+    pub source_partition: u32,
     /// Whose transaction it is.
     pub merchant_id: MerchantId,
     /// What it turned out to be.

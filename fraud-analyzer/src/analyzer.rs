@@ -1,58 +1,49 @@
-//! The loop: read what is there, score it, append decisions and alerts, remember how far it got.
+//! Which lanes this process has: it gets them from the group of all analyzers, decides in each on a thread of its
+//! own, and gives them up when another is to have them.
 
-mod change;
-
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use eventlog::{EventLog, LogError, NewRecord, Position};
-use events::{Decided, Severity, Taken, topics};
+use eventlog::{Change, EventLog, LogError, Membership};
+use events::topics;
 use runtime::Service;
-use scoring::{Ruleset, Scored, Scorer, transactions};
+use scoring::Ruleset;
 use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::change::Changes;
-use crate::checkpoint::{Checkpoint, CheckpointWriter, Checkpoints};
 use crate::config::AnalyzerConfig;
 use crate::generations::Generations;
-use crate::intake::{self, Arrived, DEAD_LETTER_TOPIC};
-use crate::labels::{self, Labels};
-use crate::lists;
+use crate::lane::{self, Lane};
 use crate::metrics::Metrics;
-use crate::output;
-use crate::progress::{GROUP, Progress};
-use crate::recovery::{self, Recovered};
-use crate::rule_clock::RuleClock;
+use crate::pipeline::{self, Order, Workplace};
+use crate::progress::GROUP;
+use crate::remote::Remote;
 use crate::rulesets::{Inbox, Rulesets};
 
-/// How long an idle loop waits before it looks whether it should stop.
-const IDLE_WAIT: Duration = Duration::from_millis(50);
-/// How often labels are looked for while transactions flow: they matter to the windows of days to come.
-const LABELS_INTERVAL: Duration = Duration::from_millis(50);
-/// Changes to lists taken in at once, of each partition, while nothing is to be decided: more would keep a
-/// transaction that comes waiting.
-const IDLE_LIST_CHANGES: u64 = 8_192;
-/// How long a full log is waited for before trying again.
-const FULL_LOG_WAIT: Duration = Duration::from_millis(100);
+/// Before a lane whose log failed is tried again, and before a group that cannot be reached is.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// A running analyzer.
 #[derive(Debug)]
 pub struct Analyzer {
-    /// Stops by deciding everything that is in the log, then checkpointing.
+    /// Stops by deciding what is in the log of its lanes, then checkpointing.
     pub service: Service,
     /// Which ruleset decides, and changing it.
     pub rulesets: Rulesets,
 }
 
 impl Analyzer {
-    /// Recovers, then scores on a thread of its own until stopped. Recovery runs on that thread as
-    /// well: transactions can be accepted meanwhile, and are decided when it is done.
+    /// Joins the group of analyzers, then recovers and decides in each lane that it gets, on a thread of the
+    /// lane's own, until stopped. Transactions can be accepted meanwhile, and are decided when a lane has
+    /// recovered.
     ///
     /// # Errors
-    /// When metrics, the directory or the thread cannot be set up.
+    /// When metrics, the directory or the checkpoints' store cannot be set up.
     pub fn start(
         config: AnalyzerConfig,
         ruleset: Ruleset,
@@ -61,293 +52,245 @@ impl Analyzer {
         registry: &prometheus::Registry,
     ) -> anyhow::Result<Self> {
         let metrics = Metrics::new(registry).context("registering the analyzer's metrics")?;
-        let generations = Generations::open(&dir.join("analyzer"))
-            .with_context(|| format!("opening the analyzer's directory in {}", dir.display()))?;
-        let (rulesets, inbox) = Rulesets::new(metrics.clone());
+        let partitions = log.partitions(topics::CREATED)?;
+        anyhow::ensure!(
+            config.lanes <= partitions,
+            "analyzer.lanes is {}, but {} has {partitions} partitions: there cannot be more lanes",
+            config.lanes,
+            topics::CREATED
+        );
+        say_what_is_inexact(&config, &ruleset, &metrics);
+        let remote = Remote::open(&config.checkpoint_url).context("opening analyzer.checkpoint_url")?;
+        let (rulesets, doors) = Rulesets::new(ruleset, metrics.clone());
         let stop = CancellationToken::new();
-        let (ended, end) = tokio::sync::oneshot::channel();
-        let (handle, stopped) = (Handle::current(), stop.clone());
-        std::thread::Builder::new()
-            .name("scoring".to_owned())
-            .spawn(move || {
-                let run = run(config, ruleset, log, generations, metrics, inbox, &stopped);
-                // Nobody listens when the process is ending anyway.
-                let _ = ended.send(handle.block_on(run));
-            })
-            .context("starting the scoring thread")?;
-        let task = tokio::spawn(async move { end.await.context("the scoring thread panicked")? });
+        let office = Office { config, log, dir: dir.join("analyzer"), remote, metrics, rulesets: doors };
+        let task = tokio::spawn(office.run(stop.clone()));
         Ok(Self { service: Service { name: "fraud-analyzer", stop, task }, rulesets })
     }
 }
 
-async fn run(
-    config: AnalyzerConfig,
-    ruleset: Ruleset,
-    log: Arc<dyn EventLog>,
-    generations: Generations,
-    metrics: Metrics,
-    inbox: Inbox,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    let Recovered { scorer, progress, checkpoints, .. } =
-        recovery::recover(&*log, &generations, ruleset, &metrics).await.context("recovering the analyzer")?;
-    let writer =
-        CheckpointWriter::start(generations.clone(), metrics.clone()).context("starting checkpoints")?;
-    let mut pipeline = Pipeline {
-        checkpointed_seq: Some(progress.next_seq),
-        rule_clock: RuleClock::new(&metrics, scorer.ruleset()),
-        labels_read: None,
-        journalled_lists: Vec::new(),
-        config,
-        log,
-        scorer,
-        checkpoints,
-        progress,
-        metrics,
-    };
-    let mut changes = Changes::new(inbox, generations, &pipeline);
-    let interval = Duration::from_millis(pipeline.config.checkpoint_interval_ms);
-    let mut last_checkpoint = Instant::now();
-    loop {
-        // Asked before looking: what is appended before the stop is seen by the look after it.
-        let stopping = stop.is_cancelled();
-        let took_over = changes.between_batches(&mut pipeline).await;
-        let decided = pipeline.step(if stopping { Duration::ZERO } else { IDLE_WAIT }).await?;
-        let due = took_over || last_checkpoint.elapsed() >= interval;
-        if pipeline.is_dirty() && due {
-            writer.offer(|| pipeline.checkpoint());
-            pipeline.commit().await?;
-            last_checkpoint = Instant::now();
-        }
-        if stopping && decided == 0 {
-            break;
-        }
+fn say_what_is_inexact(config: &AnalyzerConfig, ruleset: &Ruleset, metrics: &Metrics) {
+    let inexact = if config.lanes > 1 { lane::inexact_features(ruleset) } else { Vec::new() };
+    metrics.inexact_windows.set(i64::try_from(inexact.len()).unwrap_or(i64::MAX));
+    if !inexact.is_empty() {
+        tracing::warn!(
+            lanes = config.lanes,
+            features = ?inexact,
+            "these features are not exact: each lane sees its own cards only; analyzer.lanes = 1 makes them exact"
+        );
     }
-    changes.stop().await;
-    pipeline.commit().await?;
-    let last = pipeline.checkpoint();
-    tokio::task::spawn_blocking(move || writer.finish(last)).await.context("writing the last checkpoint")?;
-    Ok(())
 }
 
-struct Pipeline {
+/// Hands lanes to threads.
+struct Office {
     config: AnalyzerConfig,
     log: Arc<dyn EventLog>,
-    scorer: Scorer,
-    /// Where the scorer's go.
-    checkpoints: Checkpoints,
-    progress: Progress,
+    dir: PathBuf,
+    remote: Option<Remote>,
     metrics: Metrics,
-    rule_clock: RuleClock,
-    /// The place that the newest checkpoint of this scorer was made at, if it made one.
-    checkpointed_seq: Option<u64>,
-    labels_read: Option<Instant>,
-    /// How far the last decision of this run says that lists were taken in.
-    journalled_lists: Vec<u64>,
+    rulesets: crate::rulesets::Doors,
 }
 
-impl Pipeline {
-    /// Deals with what is there, or with nothing after `wait`. Returns how many records it dealt with.
-    async fn step(&mut self, wait: Duration) -> anyhow::Result<usize> {
-        let from = Position::of_all(&self.progress.created);
-        if self.log.wait_for_any(topics::CREATED, &from, wait).await?.is_empty() {
-            self.metrics.lag_transactions.set(0);
-            self.take_lists_idly().await?;
-            return Ok(0);
-        }
-        let mut next = self.progress.clone();
-        let (arrived, mut dead) = self.read(&mut next.created).await?;
-        let Labels { labels, dead: dead_labels } = self.read_labels(&arrived, &mut next.labelled).await?;
-        dead.extend(dead_labels);
-        // After the transactions were read: what was on a list before one was accepted is on it now.
-        dead.extend(self.lists().take_new(&mut next.lists, u64::MAX).await?);
-        let (taken, letters) = (arrived.len() + dead.len(), dead.len());
-        let scored = self.score(&arrived, &labels)?;
-        let lists =
-            if next.lists.iter().all(|&offset| offset == 0) { Vec::new() } else { next.lists.clone() };
-        let any_taken = next.labelled != self.progress.labelled || lists != self.journalled_lists;
-        let taken_in = any_taken.then(|| Taken { labelled: next.labelled.clone(), lists: lists.clone() });
-        let (records, alerts) = records(&arrived, &scored, self.progress.next_seq, taken_in, dead);
-        let positions = self.append(&records).await?;
-        next.next_seq += arrived.len() as u64;
-        for (record, position) in records.iter().zip(&positions) {
-            match record.topic {
-                topics::DECIDED => next.decided[position.partition as usize] = position.offset + 1,
-                DEAD_LETTER_TOPIC => next.dead[position.partition as usize] = position.offset + 1,
-                _ => {}
-            }
-        }
-        if !arrived.is_empty() {
-            self.journalled_lists = lists;
-        }
-        self.progress = next;
-        self.metrics.labels.inc_by(labels.len() as u64);
-        self.count(&scored, &alerts, letters);
-        Ok(taken)
-    }
+/// The lanes at work.
+#[derive(Default)]
+struct Staff {
+    orders: BTreeMap<u32, watch::Sender<Order>>,
+    ends: JoinSet<(u32, anyhow::Result<()>)>,
+    /// Lanes to be tried again.
+    retries: JoinSet<u32>,
+}
 
-    /// Takes changes to lists in while there is nothing to decide, so that a long import keeps no transaction
-    /// waiting later. The next decision says how far.
-    async fn take_lists_idly(&mut self) -> anyhow::Result<()> {
-        let mut next = self.progress.lists.clone();
-        let dead = self.lists().take_new(&mut next, IDLE_LIST_CHANGES).await?;
-        if !dead.is_empty() {
-            self.append(&dead).await?;
-            self.count_dead(dead.len());
-        }
-        self.progress.lists = next;
-        Ok(())
-    }
-
-    fn lists(&mut self) -> lists::Intake<'_> {
-        lists::Intake { log: &*self.log, scorer: &mut self.scorer, metrics: &self.metrics }
-    }
-
-    /// Reads labels now and then, when there are transactions whose decisions can say so.
-    async fn read_labels(&mut self, arrived: &[Arrived], next: &mut [u64]) -> anyhow::Result<Labels> {
-        let lately = self.labels_read.is_some_and(|read| read.elapsed() < LABELS_INTERVAL);
-        if arrived.is_empty() || lately {
-            return Ok(Labels::default());
-        }
-        self.labels_read = Some(Instant::now());
-        labels::read_new(&*self.log, next).await
-    }
-
-    /// Reads from every partition in turn, up to one batch.
-    async fn read(&mut self, next: &mut [u64]) -> anyhow::Result<(Vec<Arrived>, Vec<NewRecord>)> {
-        let (mut arrived, mut dead) = (Vec::new(), Vec::new());
-        let share = self.config.max_batch_transactions.div_ceil(next.len());
-        let mut lag = 0;
-        for (partition, offset) in (0_u32..).zip(next.iter_mut()) {
-            let records = match self
-                .log
-                .read(topics::CREATED, partition, *offset, share, Duration::ZERO)
-                .await
-            {
-                Err(LogError::OffsetOutOfRange { start, .. }) if start > *offset => {
-                    tracing::error!(
-                        partition,
-                        from = *offset,
-                        to = start,
-                        "retention removed transactions before they were decided: raise log.retention.max_age_ms"
-                    );
-                    *offset = start;
-                    continue;
-                }
-                other => other.with_context(|| format!("reading {}/{partition}", topics::CREATED))?,
-            };
-            for record in records {
-                *offset = record.offset + 1;
-                match intake::read(partition, record) {
-                    Ok(transaction) => arrived.push(transaction),
-                    Err(letter) => dead.push(letter),
-                }
-            }
-            lag += self.log.bounds(topics::CREATED, partition).await?.1 - *offset;
-        }
-        self.metrics.lag_transactions.set(i64::try_from(lag).unwrap_or(i64::MAX));
-        Ok((arrived, dead))
-    }
-
-    fn score(&mut self, arrived: &[Arrived], labels: &[scoring::Label]) -> anyhow::Result<Vec<Scored>> {
-        let began = Instant::now();
-        let list: Vec<_> = arrived.iter().map(|a| &a.transaction).collect();
-        self.rule_clock.begin();
-        let batch = transactions::batch(&list);
-        let scored = self.scorer.score_labelled(&batch, labels, &mut self.rule_clock).context("scoring")?;
-        self.metrics.score_seconds.observe(began.elapsed().as_secs_f64());
-        #[allow(clippy::cast_precision_loss)] // a batch is far below 2^52
-        self.metrics.batch_transactions.observe(arrived.len() as f64);
-        Ok(scored)
-    }
-
-    /// Appends, waiting out a full log: everything behind it is bounded, so it will drain.
-    async fn append(&self, records: &[NewRecord]) -> anyhow::Result<Vec<Position>> {
+impl Office {
+    async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         loop {
-            match self.log.append(records.to_vec()).await {
-                Err(LogError::Full) => tokio::time::sleep(FULL_LOG_WAIT).await,
-                other => {
-                    return other.context("appending decisions: restart once the log's disk is well again");
+            let joined = self.log.join(GROUP, self.config.lanes).await;
+            let ended = match joined {
+                Ok(membership) => self.serve(membership, &stop).await,
+                Err(error) => Err(error).context("joining the group of analyzers"),
+            };
+            let Err(error) = ended else { return Ok(()) };
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            if !self.heals(&error) {
+                return Err(error);
+            }
+            tracing::error!("the group of analyzers cannot be reached: trying again: {error:#}");
+            tokio::select! {
+                () = tokio::time::sleep(RETRY_WAIT) => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// A member until stopped.
+    async fn serve(
+        &self,
+        mut membership: Box<dyn Membership>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut staff = Staff::default();
+        let ended = self.until_stopped(&mut *membership, &mut staff, stop).await;
+        let order = if ended.is_ok() { self.last_order() } else { Order::Abandon };
+        staff.order_all(order);
+        let lanes = self.finish_all(&mut staff).await;
+        membership.leave().await;
+        ended.and(lanes)
+    }
+
+    /// Alone, what was accepted is decided before the end; others go on with it where there are others.
+    fn last_order(&self) -> Order {
+        if self.log.is_shared() { Order::HandOver } else { Order::Drain }
+    }
+
+    async fn until_stopped(
+        &self,
+        membership: &mut dyn Membership,
+        staff: &mut Staff,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                change = membership.changed() => match change.context("keeping touch with the group of analyzers")? {
+                    Change::Gained(lanes) => {
+                        tracing::info!(?lanes, "lanes gained");
+                        for lane in lanes {
+                            self.begin(lane, staff)?;
+                        }
+                    }
+                    Change::Losing(lanes, let_go) => {
+                        tracing::info!(?lanes, "lanes are to go to another process");
+                        self.give_up(&lanes, Order::HandOver, staff).await;
+                        drop(let_go);
+                    }
+                    Change::Lost(lanes) => {
+                        tracing::warn!(?lanes, "this process was taken for dead: its lanes may be another's by now");
+                        self.give_up(&lanes, Order::Abandon, staff).await;
+                    }
+                },
+                Some(ended) = staff.ends.join_next() => {
+                    let (lane, ended) = ended.context("a lane's task failed")?;
+                    self.note_end(lane, ended, staff)?;
                 }
+                Some(lane) = staff.retries.join_next() => self.begin(lane.context("a timer failed")?, staff)?,
             }
+            self.metrics.lanes_owned.set(i64::try_from(staff.orders.len()).unwrap_or(i64::MAX));
         }
     }
 
-    fn count(&self, scored: &[Scored], alerts: &[Severity], dead: usize) {
-        for scored in scored {
-            self.metrics.decisions.with_label_values(&[scored.decision.outcome.as_str()]).inc();
-            let (live, shadow) = (&scored.decision.reasons, &scored.decision.shadow_reasons);
-            for reason in live.iter().chain(shadow) {
-                self.metrics.rule_hits.with_label_values(&[reason.rule.as_str()]).inc();
-            }
-        }
-        for severity in alerts {
-            self.metrics.alerts.with_label_values(&[severity.as_str()]).inc();
-        }
-        self.count_dead(dead);
-        self.metrics.window_events.set(i64::try_from(self.scorer.live_events()).unwrap_or(i64::MAX));
-    }
-
-    fn count_dead(&self, dead: usize) {
-        if dead > 0 {
-            self.metrics.dead_letters.inc_by(dead as u64);
-            tracing::warn!(dead, "records could not be decoded: see the dead letters of their topics");
-        }
-    }
-
-    fn is_dirty(&self) -> bool {
-        self.checkpointed_seq != Some(self.progress.next_seq)
-    }
-
-    fn checkpoint(&mut self) -> (Checkpoints, Checkpoint) {
-        self.checkpointed_seq = Some(self.progress.next_seq);
-        let (progress, state) = (self.progress.clone(), self.scorer.checkpoint());
-        (self.checkpoints.clone(), Checkpoint { progress, decides: true, state })
-    }
-
-    async fn commit(&self) -> anyhow::Result<()> {
-        let Progress { created, labelled, .. } = &self.progress;
-        for (topic, offsets) in [(topics::CREATED, created), (topics::LABELLED, labelled)] {
-            for (partition, &offset) in (0_u32..).zip(offsets) {
-                self.log.commit(GROUP, topic, partition, offset).await.context("committing positions")?;
-            }
-        }
+    fn begin(&self, number: u32, staff: &mut Staff) -> anyhow::Result<()> {
+        let lane = Lane { number, of: self.config.lanes };
+        let (order, orders) = watch::channel(Order::Decide);
+        let dir = self.dir.join(lane.name());
+        let generations = Generations::open(&dir)
+            .with_context(|| format!("opening the lane's directory {}", dir.display()))?;
+        let (ruleset, inbox) = self.rulesets.open(number);
+        let ended = self.spawn(lane, ruleset, inbox, generations, orders)?;
+        staff.orders.insert(number, order);
+        staff.ends.spawn(async move {
+            (number, ended.await.unwrap_or_else(|_| Err(anyhow::anyhow!("the scoring thread panicked"))))
+        });
         Ok(())
     }
-}
 
-fn records(
-    arrived: &[Arrived],
-    scored: &[Scored],
-    first_seq: u64,
-    mut taken: Option<Taken>,
-    dead: Vec<NewRecord>,
-) -> (Vec<NewRecord>, Vec<Severity>) {
-    let decided_at_us = now_us();
-    let mut records = Vec::with_capacity(arrived.len() + dead.len());
-    let mut alerts = Vec::new();
-    for ((arrived, scored), seq) in arrived.iter().zip(scored).zip(first_seq..) {
-        let decided = Decided {
-            seq,
-            source_partition: arrived.at.partition,
-            source_offset: arrived.at.offset,
-            decided_at_us,
-            // Before the first of them.
-            taken: taken.take(),
-            transaction: arrived.transaction.clone(),
-            decision: scored.decision.clone(),
+    fn spawn(
+        &self,
+        lane: Lane,
+        ruleset: Ruleset,
+        inbox: Inbox,
+        generations: Generations,
+        order: watch::Receiver<Order>,
+    ) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+        let workplace = Workplace {
+            lane,
+            config: self.config.clone(),
+            ruleset,
+            log: Arc::clone(&self.log),
+            generations,
+            remote: self.remote.clone(),
+            metrics: self.metrics.clone(),
+            inbox,
+            order,
         };
-        records.push(output::decided_record(&decided));
-        if let Some(severity) = scored.alert {
-            records.push(output::alert_record(&decided, severity));
-            alerts.push(severity);
+        let (ended, end) = oneshot::channel();
+        let handle = Handle::current();
+        std::thread::Builder::new()
+            .name(format!("scoring-{}", lane.number))
+            .spawn(move || {
+                // Nobody listens when the process is ending anyway.
+                let _ = ended.send(handle.block_on(pipeline::run(workplace)));
+            })
+            .context("starting the scoring thread")?;
+        Ok(end)
+    }
+
+    /// A lane that ended by itself is tried again when that may help.
+    fn note_end(&self, lane: u32, ended: anyhow::Result<()>, staff: &mut Staff) -> anyhow::Result<()> {
+        staff.orders.remove(&lane);
+        self.rulesets.close(lane);
+        let Err(error) = ended else { return Ok(()) };
+        if !self.heals(&error) {
+            return Err(error);
+        }
+        tracing::error!(lane, "a lane failed: recovering it again: {error:#}");
+        self.metrics.lane_failures.inc();
+        staff.retries.spawn(async move {
+            tokio::time::sleep(RETRY_WAIT).await;
+            lane
+        });
+        Ok(())
+    }
+
+    /// Ends some lanes, and waits for them.
+    async fn give_up(&self, lanes: &[u32], order: Order, staff: &mut Staff) {
+        staff.retries.shutdown().await;
+        let mut wanted: Vec<u32> = Vec::new();
+        for lane in lanes {
+            if let Some(orders) = staff.orders.get(lane) {
+                orders.send_replace(order);
+                wanted.push(*lane);
+            }
+        }
+        while !wanted.is_empty()
+            && let Some(ended) = staff.ends.join_next().await
+        {
+            let Ok((lane, ended)) = ended else { continue };
+            wanted.retain(|&w| w != lane);
+            staff.orders.remove(&lane);
+            self.rulesets.close(lane);
+            if let Err(error) = ended {
+                tracing::error!(
+                    lane,
+                    "a lane failed as it was given up: another process recovers it: {error:#}"
+                );
+            }
         }
     }
-    records.extend(dead);
-    (records, alerts)
+
+    async fn finish_all(&self, staff: &mut Staff) -> anyhow::Result<()> {
+        let mut result = Ok(());
+        while let Some(ended) = staff.ends.join_next().await {
+            let (lane, ended) = ended.context("a lane's task failed")?;
+            staff.orders.remove(&lane);
+            self.rulesets.close(lane);
+            result = result.and(ended);
+        }
+        self.metrics.lanes_owned.set(0);
+        result
+    }
+
+    /// Whether what failed may work again without a restart.
+    fn heals(&self, error: &anyhow::Error) -> bool {
+        let by_the_log = error.chain().find_map(|cause| cause.downcast_ref::<LogError>());
+        by_the_log.is_some_and(|error| self.log.is_shared() && !matches!(error, LogError::Closed))
+    }
 }
 
-fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+impl Staff {
+    fn order_all(&self, order: Order) {
+        for orders in self.orders.values() {
+            orders.send_replace(order);
+        }
+    }
 }

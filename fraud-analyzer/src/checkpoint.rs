@@ -7,20 +7,23 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use scoring::{Cut, SegmentId, SegmentStore};
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::durable;
 use crate::generations::Generations;
+use crate::lane::Lane;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use crate::remote::{Copied, Remote};
 use crate::segments::SegmentDir;
 
 const FORMAT: u32 = 4;
@@ -48,7 +51,7 @@ struct Header {
 }
 
 impl Checkpoint {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let segments = self.state.segments.iter().map(|id| (id.reservoir, id.number)).collect();
         let Self { progress, decides, .. } = self.clone();
         let header = Header { format: FORMAT, progress, decides, segments };
@@ -117,6 +120,19 @@ impl Checkpoints {
         Ok(in_segments + bytes.len() as u64)
     }
 
+    /// Writes a checkpoint's file as another process made it; its segments have been put beside it.
+    pub(crate) fn adopt(&self, file: &[u8]) -> anyhow::Result<()> {
+        let checkpoint = Checkpoint::decode(file).map_err(anyhow::Error::msg)?;
+        self.segments.persist(&checkpoint.state.segments)?;
+        durable::replace(&self.dir.join(name(checkpoint.progress.next_seq)), file)?;
+        Ok(())
+    }
+
+    /// The place that the newest checkpoint was made at.
+    pub(crate) fn newest_seq(&self) -> io::Result<Option<u64>> {
+        Ok(self.newest_first()?.first().map(|&(seq, _)| seq))
+    }
+
     /// Removes all of it.
     pub(crate) fn remove(self) -> io::Result<()> {
         fs::remove_dir_all(self.dir)
@@ -159,21 +175,40 @@ fn name(seq: u64) -> String {
 pub(crate) struct CheckpointWriter {
     queue: SyncSender<(Checkpoints, Checkpoint)>,
     busy: Arc<AtomicBool>,
+    durable_at: Arc<Mutex<Instant>>,
     thread: JoinHandle<()>,
 }
 
 impl CheckpointWriter {
-    /// Once a checkpoint is written, generations before its own are removed.
-    pub(crate) fn start(generations: Generations, metrics: Metrics) -> io::Result<Self> {
+    /// Once a checkpoint is written, it is copied to the remote store if there is one, and generations before
+    /// its own are removed.
+    pub(crate) fn start(
+        lane: Lane,
+        generations: Generations,
+        remote: Option<Remote>,
+        metrics: Metrics,
+    ) -> io::Result<Self> {
         let (queue, jobs) = sync_channel::<(Checkpoints, Checkpoint)>(1);
         let busy = Arc::new(AtomicBool::new(false));
         let idle_again = Arc::clone(&busy);
+        let durable_at = Arc::new(Mutex::new(Instant::now()));
+        let newest = Arc::clone(&durable_at);
+        let handle = Handle::current();
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
             runtime::background::yield_to_answers();
+            let mut copied = Copied::default();
             for (checkpoints, checkpoint) in jobs {
                 let began = Instant::now();
-                match checkpoints.write(&checkpoint) {
+                let written = checkpoints.write(&checkpoint).and_then(|bytes| {
+                    if let Some(remote) = &remote {
+                        let push = remote.push(lane, &checkpoints, &checkpoint, &mut copied);
+                        handle.block_on(push).map_err(|e| io::Error::other(format!("{e:#}")))?;
+                    }
+                    Ok(bytes)
+                });
+                match written {
                     Ok(bytes) => {
+                        *newest.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                         metrics.checkpoint_seconds.observe(began.elapsed().as_secs_f64());
                         metrics.checkpoint_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
                         if let Err(error) = generations.remove_before(&checkpoints) {
@@ -190,7 +225,12 @@ impl CheckpointWriter {
                 idle_again.store(false, Ordering::Release);
             }
         })?;
-        Ok(Self { queue, busy, thread })
+        Ok(Self { queue, busy, durable_at, thread })
+    }
+
+    /// How long ago the newest checkpoint became durable, or this began.
+    pub(crate) fn age(&self) -> Duration {
+        self.durable_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// Hands over what is to be written where; skips it when the one before is still being written.

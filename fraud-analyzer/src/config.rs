@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::remote::Remote;
+
 /// How the analyzer batches and when it checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -11,11 +13,25 @@ pub struct AnalyzerConfig {
     pub max_batch_transactions: usize,
     /// Time between checkpoints while transactions flow, in milliseconds.
     pub checkpoint_interval_ms: u64,
+    /// Into how many lanes the partitions are divided. One: all windows are exact, and one process decides.
+    /// More: processes share them, and windows are exact by card.
+    pub lanes: u32,
+    /// Where checkpoints are copied to, so that another machine can go on: `file:///…` or `s3://bucket/…`;
+    /// empty: nowhere.
+    pub checkpoint_url: String,
+    /// How long a stop may take to decide what is in the log, in milliseconds.
+    pub drain_deadline_ms: u64,
 }
 
 impl Default for AnalyzerConfig {
     fn default() -> Self {
-        Self { max_batch_transactions: 2_048, checkpoint_interval_ms: 10_000 }
+        Self {
+            max_batch_transactions: 2_048,
+            checkpoint_interval_ms: 10_000,
+            lanes: 1,
+            checkpoint_url: String::new(),
+            drain_deadline_ms: 5_000,
+        }
     }
 }
 
@@ -39,6 +55,15 @@ impl AnalyzerConfig {
             "checkpoint_interval_ms",
             "must be 100 to 3600000 (one hour)",
         );
+        check((1..=1_024).contains(&self.lanes), "lanes", "must be 1 to 1024");
+        check(
+            (1..=3_600_000).contains(&self.drain_deadline_ms),
+            "drain_deadline_ms",
+            "must be 1 to 3600000 (one hour)",
+        );
+        if let Err(message) = Remote::check(&self.checkpoint_url) {
+            check(false, "checkpoint_url", &message);
+        }
         errors
     }
 }

@@ -30,6 +30,15 @@ impl Generations {
         numbers.into_iter().map(|number| Checkpoints::open(&self.path(number))).collect()
     }
 
+    /// The place that the newest checkpoint was made at.
+    pub(crate) fn newest_seq(&self) -> io::Result<Option<u64>> {
+        let mut newest = None;
+        for checkpoints in self.newest_first()? {
+            newest = newest.max(checkpoints.newest_seq()?);
+        }
+        Ok(newest)
+    }
+
     /// One for a scorer that begins anew, newer than all others.
     pub(crate) fn create(&self) -> io::Result<Checkpoints> {
         loop {

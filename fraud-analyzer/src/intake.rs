@@ -1,8 +1,10 @@
-//! Records of `transactions.created` → transactions; what cannot be one → a dead letter.
+//! Records of `transactions.created` → transactions; what cannot be one, or was decided before → a dead letter.
 
 use bytes::Bytes;
 use eventlog::{LoggedRecord, NewRecord, Position};
 use events::{Message as _, Transaction, topics};
+
+use crate::recent::RecentIds;
 
 /// The topic that takes what cannot be decoded.
 pub(crate) const DEAD_LETTER_TOPIC: &str = "transactions.created.dlq";
@@ -20,11 +22,19 @@ pub(crate) struct Arrived {
     pub(crate) transaction: Transaction,
 }
 
-/// Reads one record.
-pub(crate) fn read(partition: u32, record: LoggedRecord) -> Result<Arrived, NewRecord> {
+/// Why a transaction that was decided before is a dead letter.
+const REPEATED: &str = "a transaction of this id has been decided already";
+
+/// Reads one record, and remembers its id.
+pub(crate) fn read(
+    partition: u32,
+    record: LoggedRecord,
+    recent: &mut RecentIds,
+) -> Result<Arrived, NewRecord> {
     let at = Position { partition, offset: record.offset };
     match Transaction::decode(&record.value) {
-        Ok(transaction) => Ok(Arrived { at, transaction }),
+        Ok(transaction) if recent.insert(transaction.id) => Ok(Arrived { at, transaction }),
+        Ok(_) => Err(dead_letter(topics::CREATED, at, record, REPEATED)),
         Err(error) => Err(dead_letter(topics::CREATED, at, record, &error.to_string())),
     }
 }
@@ -76,7 +86,7 @@ mod tests {
             headers: Vec::new(),
             timestamp_ms: 5,
         };
-        let letter = read(3, record.clone()).unwrap_err();
+        let letter = read(3, record.clone(), &mut RecentIds::default()).unwrap_err();
         assert_eq!((letter.topic, &letter.value), (DEAD_LETTER_TOPIC, &record.value));
         let logged = LoggedRecord { headers: letter.headers, ..record };
         assert_eq!(origin(&logged), Some(Position { partition: 3, offset: 41 }));

@@ -1,6 +1,6 @@
 //! Records of `transactions.labelled` → labels for the scorer.
 //!
-//! Labels are taken in between two batches of transactions, and only with transactions to follow: the
+//! A lane takes those of its own transactions. They are taken in between two batches of transactions, and only with transactions to follow: the
 //! decision after them says how far they were taken in, so that recovery takes them in at the same place.
 
 use std::time::Duration;
@@ -10,6 +10,7 @@ use eventlog::{EventLog, LogError, LoggedRecord, NewRecord, Position};
 use events::{Label, Message as _, Verdict, topics};
 
 use crate::intake::dead_letter;
+use crate::lane::Lane;
 
 /// Labels taken in at a time, which bounds memory and the pause before the next transaction.
 const READ_RECORDS: usize = 1_000;
@@ -24,12 +25,13 @@ pub(crate) struct Labels {
 
 /// Reads what is there from `next` on, at most [`READ_RECORDS`] of each partition, and moves `next` on. The
 /// labels come before row 0 of the next batch.
-pub(crate) async fn read_new(log: &dyn EventLog, next: &mut [u64]) -> anyhow::Result<Labels> {
+pub(crate) async fn read_new(log: &dyn EventLog, lane: Lane, next: &mut [u64]) -> anyhow::Result<Labels> {
     let mut read = Labels::default();
-    for (partition, next) in (0_u32..).zip(next) {
+    for partition in log.wait_for_any(topics::LABELLED, &Position::of_all(next), Duration::ZERO).await? {
+        let next = &mut next[partition as usize];
         for record in records(log, partition, next, READ_RECORDS).await? {
             *next = record.offset + 1;
-            read.take(partition, record);
+            read.take(lane, partition, record);
         }
     }
     Ok(read)
@@ -38,6 +40,7 @@ pub(crate) async fn read_new(log: &dyn EventLog, next: &mut [u64]) -> anyhow::Re
 /// Reads everything from `next` up to `until`, and moves `next` on: what an earlier run took in there.
 pub(crate) async fn read_until(
     log: &dyn EventLog,
+    lane: Lane,
     next: &mut [u64],
     until: &[u64],
 ) -> anyhow::Result<Labels> {
@@ -48,7 +51,7 @@ pub(crate) async fn read_until(
             // Nothing: a log that was restored from a backup may lack its newest records.
             *next = records.last().map_or(until, |last| until.min(last.offset + 1));
             for record in records.into_iter().filter(|record| record.offset < until) {
-                read.take(partition, record);
+                read.take(lane, partition, record);
             }
         }
     }
@@ -80,13 +83,16 @@ async fn records(
 }
 
 impl Labels {
-    fn take(&mut self, partition: u32, record: LoggedRecord) {
+    fn take(&mut self, lane: Lane, partition: u32, record: LoggedRecord) {
         match Label::decode(&record.value) {
+            Ok(label) if !lane.holds(label.source_partition) => {}
             Ok(label) => self.labels.push(scoring::Label {
                 before_row: 0,
                 window_time_us: label.window_time_us,
                 fraud: label.verdict == Verdict::Fraud,
             }),
+            // One letter of each.
+            Err(_) if !lane.is_first() => {}
             Err(error) => {
                 let at = Position { partition, offset: record.offset };
                 self.dead.push(dead_letter(topics::LABELLED, at, record, &error.to_string()));

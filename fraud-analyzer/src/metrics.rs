@@ -31,10 +31,18 @@ pub struct Metrics {
     pub score_seconds: Histogram,
     /// Transactions per batch.
     pub batch_transactions: Histogram,
-    /// Transactions read but not yet decided durably, plus those still to be read.
-    pub lag_transactions: IntGauge,
-    /// Events in the segments that some window still needs.
-    pub window_events: IntGauge,
+    /// Transactions without a durable decision, by lane.
+    pub lag_transactions: IntGaugeVec,
+    /// Events in the segments that some window still needs, by lane.
+    pub window_events: IntGaugeVec,
+    /// How many lanes this process has.
+    pub lanes_owned: IntGauge,
+    /// Lanes that failed and were recovered again.
+    pub lane_failures: IntCounter,
+    /// How many features are not exact, as their windows' events are spread over lanes.
+    pub inexact_windows: IntGauge,
+    /// Since when the newest checkpoint is durable, by lane.
+    pub checkpoint_age_seconds: IntGaugeVec,
     /// Time to write one checkpoint, beside the hot path.
     pub checkpoint_seconds: Histogram,
     /// Bytes written for the newest checkpoint: what changed since the one before.
@@ -131,13 +139,29 @@ impl Metrics {
                 "Transactions per batch.",
                 sizes,
             )?,
-            lag_transactions: gauge(
+            lag_transactions: gauges(
                 "paystream_analyzer_lag_transactions",
                 "Accepted transactions without a durable decision.",
+                "lane",
             )?,
-            window_events: gauge(
+            window_events: gauges(
                 "paystream_analyzer_window_events",
                 "Events in the segments that some window still needs.",
+                "lane",
+            )?,
+            lanes_owned: gauge("paystream_lanes_owned", "Lanes this process decides in.")?,
+            lane_failures: counter(
+                "paystream_analyzer_lane_failures_total",
+                "Lanes that failed and were recovered again.",
+            )?,
+            inexact_windows: gauge(
+                "paystream_analyzer_inexact_windows",
+                "Features that are not exact, as their windows' events are spread over lanes.",
+            )?,
+            checkpoint_age_seconds: gauges(
+                "paystream_checkpoint_age_seconds",
+                "Time since the newest checkpoint became durable.",
+                "lane",
             )?,
             checkpoint_seconds: histogram(
                 "paystream_analyzer_checkpoint_seconds",

@@ -1,14 +1,16 @@
-//! How far the analyzer is in every topic.
+//! How far a lane is in every topic.
 
 use eventlog::{EventLog, LogError};
 use events::topics;
 use serde::{Deserialize, Serialize};
 
+use crate::lane::Lane;
+
 /// The name under which the analyzer's position in `transactions.created` is committed.
 pub(crate) const GROUP: &str = "fraud-analyzer";
 
 /// One number per partition and topic: the next offset to read or be written, and the next place in
-/// the analyzer's order.
+/// the lane's order. Of the topics keyed by card, the partitions of other lanes mean nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Progress {
     /// The `seq` of the next decision.
@@ -26,11 +28,11 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// The progress of an analyzer without a checkpoint: the oldest records the log still holds, but
-    /// for transactions that are known to be decided even where retention has removed the decisions.
-    pub(crate) async fn start(log: &dyn EventLog) -> Result<Self, LogError> {
+    /// The progress of a lane without a checkpoint: the oldest records the log still holds, but for
+    /// transactions that are known to be decided even where retention has removed the decisions.
+    pub(crate) async fn start(log: &dyn EventLog, lane: Lane) -> Result<Self, LogError> {
         let mut created = starts(log, topics::CREATED).await?;
-        for (partition, offset) in (0_u32..).zip(&mut created) {
+        for (partition, offset) in lane.own(&mut created) {
             let committed = log.committed(GROUP, topics::CREATED, partition).await?;
             *offset = (*offset).max(committed.unwrap_or(0));
         }

@@ -16,16 +16,20 @@ use crate::generations::Generations;
 use crate::intake::{self, DEAD_LETTER_TOPIC};
 use crate::journal::Journal;
 use crate::labels;
+use crate::lane::Lane;
 use crate::lists;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 
 /// Records read from a partition at a time, and events scored at a time.
 const READ_RECORDS: usize = 2_048;
+/// Transactions taken in between two looks whether to go on.
+const PART_TRANSACTIONS: usize = 65_536;
 
-/// A scorer made of what has been decided, and how far it is.
+/// A scorer made of what a lane has decided, and how far it is.
 #[derive(Debug)]
 pub(crate) struct Recovered {
+    lane: Lane,
     pub(crate) scorer: Scorer,
     pub(crate) progress: Progress,
     /// Where its checkpoints go, and its segments.
@@ -35,34 +39,51 @@ pub(crate) struct Recovered {
     verifies: bool,
 }
 
-/// Restores the newest usable checkpoint and replays what was decided after it.
+/// Restores a lane's newest usable checkpoint and replays what was decided after it. `None` when it was told to
+/// give up meanwhile.
 pub(crate) async fn recover(
     log: &dyn EventLog,
+    lane: Lane,
     generations: &Generations,
     ruleset: Ruleset,
     metrics: &Metrics,
-) -> anyhow::Result<Recovered> {
-    let mut recovered = match newest_usable(generations, &ruleset)? {
+    give_up: impl Fn() -> bool,
+) -> anyhow::Result<Option<Recovered>> {
+    let mut recovered = match newest_usable(lane, generations, &ruleset)? {
         Some(found) => found,
-        None => Recovered::begin(log, generations, ruleset).await?,
+        None => Recovered::begin(log, lane, generations, ruleset).await?,
     };
     recovered.rebuild_lists(log, metrics).await?;
-    let replayed = recovered.replay_decided(log, u64::MAX, usize::MAX, metrics).await?;
+    let mut replayed = 0;
+    loop {
+        let taken = recovered.replay_decided(log, u64::MAX, PART_TRANSACTIONS, metrics).await?;
+        replayed += taken;
+        if give_up() {
+            return Ok(None);
+        }
+        if taken < PART_TRANSACTIONS {
+            break;
+        }
+    }
     if replayed > 0 {
         let next_seq = recovered.progress.next_seq;
-        tracing::info!(replayed, next_seq, "recovered from the decided transactions");
+        tracing::info!(lane = lane.number, replayed, next_seq, "recovered from the decided transactions");
     }
     recovered.skip_dead_letters(log).await?;
     generations.keep_only(&recovered.checkpoints).context("removing checkpoints that are of no more use")?;
-    Ok(recovered)
+    Ok(Some(recovered))
 }
 
-fn newest_usable(generations: &Generations, ruleset: &Ruleset) -> anyhow::Result<Option<Recovered>> {
+fn newest_usable(
+    lane: Lane,
+    generations: &Generations,
+    ruleset: &Ruleset,
+) -> anyhow::Result<Option<Recovered>> {
     let mut others = false;
     for checkpoints in generations.newest_first().context("listing checkpoints")? {
         for checkpoint in checkpoints.readable().context("listing checkpoints")? {
             match Scorer::restore(ruleset.clone(), &checkpoints.segments(), &checkpoint.state.bytes) {
-                Ok(scorer) => return Ok(Some(Recovered::restored(scorer, checkpoint, checkpoints))),
+                Ok(scorer) => return Ok(Some(Recovered::restored(lane, scorer, checkpoint, checkpoints))),
                 Err(SnapshotError::OtherFeatures) => {
                     others = true;
                     break;
@@ -84,20 +105,21 @@ impl Recovered {
     /// Nothing yet, before the oldest decided transactions the log still holds.
     pub(crate) async fn begin(
         log: &dyn EventLog,
+        lane: Lane,
         generations: &Generations,
         ruleset: Ruleset,
     ) -> anyhow::Result<Self> {
         let checkpoints = generations.create().context("making a directory for the windows")?;
-        let progress = Progress::start(log).await.context("asking the log for its bounds")?;
+        let progress = Progress::start(log, lane).await.context("asking the log for its bounds")?;
         let scorer = Scorer::new(ruleset, &checkpoints.segments());
-        let journal = Journal::new(&progress.decided);
-        Ok(Self { scorer, progress, checkpoints, journal, verifies: true })
+        let journal = Journal::new(lane, &progress.decided);
+        Ok(Self { lane, scorer, progress, checkpoints, journal, verifies: true })
     }
 
-    fn restored(scorer: Scorer, checkpoint: Checkpoint, checkpoints: Checkpoints) -> Self {
+    fn restored(lane: Lane, scorer: Scorer, checkpoint: Checkpoint, checkpoints: Checkpoints) -> Self {
         let Checkpoint { progress, decides, .. } = checkpoint;
-        let journal = Journal::new(&progress.decided);
-        Self { scorer, progress, checkpoints, journal, verifies: decides }
+        let journal = Journal::new(lane, &progress.decided);
+        Self { lane, scorer, progress, checkpoints, journal, verifies: decides }
     }
 
     /// Takes in what was decided, from where it is up to the place `until`, of which everything before has
@@ -116,7 +138,7 @@ impl Recovered {
         let mut labels = Vec::new();
         self.journal.look(log).await?;
         while taken < at_most
-            && let Some((partition, decided)) = self.journal.next(log, until).await?
+            && let Some((at, decided)) = self.journal.next(log, until).await?
         {
             if decided.seq != self.progress.next_seq {
                 if !any_start {
@@ -137,7 +159,7 @@ impl Recovered {
             let created =
                 self.progress.created.get_mut(source).context("a decision from an unknown partition")?;
             *created = decided.source_offset + 1;
-            self.progress.decided[partition] += 1;
+            self.progress.decided[at.partition as usize] = at.offset + 1;
             if let Some(Taken { labelled, lists }) = &decided.taken {
                 if !lists.is_empty() && *lists != self.progress.lists {
                     // They change between batches.
@@ -147,7 +169,7 @@ impl Recovered {
                     self.take_lists(log, lists, metrics).await?;
                 }
                 // Its dead letters were written with the decision.
-                let read = labels::read_until(log, &mut self.progress.labelled, labelled).await?;
+                let read = labels::read_until(log, self.lane, &mut self.progress.labelled, labelled).await?;
                 let before_row = batch.len();
                 labels.extend(read.labels.into_iter().map(|label| scoring::Label { before_row, ..label }));
             }
@@ -176,7 +198,7 @@ impl Recovered {
         until: &[u64],
         metrics: &Metrics,
     ) -> anyhow::Result<()> {
-        let mut intake = lists::Intake { log, scorer: &mut self.scorer, metrics };
+        let mut intake = lists::Intake { log, lane: self.lane, scorer: &mut self.scorer, metrics };
         // Their dead letters were written when they were taken in first.
         intake.take_until(&mut self.progress.lists, until).await.map(drop)
     }
@@ -204,7 +226,7 @@ impl Recovered {
 
     /// Dead letters have no decision: those written since the checkpoint say how far reading got.
     async fn skip_dead_letters(&mut self, log: &dyn EventLog) -> anyhow::Result<()> {
-        for (partition, next) in (0_u32..).zip(&mut self.progress.dead) {
+        for (partition, next) in self.lane.own(&mut self.progress.dead) {
             loop {
                 let records =
                     log.read(DEAD_LETTER_TOPIC, partition, *next, READ_RECORDS, Duration::ZERO).await?;

@@ -14,6 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::checkpoint::Checkpoint;
 use crate::generations::Generations;
+use crate::lane::Lane;
 use crate::metrics::Metrics;
 use crate::recovery::Recovered;
 
@@ -28,6 +29,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Surroundings {
     pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) lane: Lane,
     pub(crate) generations: Generations,
     pub(crate) metrics: Metrics,
     /// The place of the next decision: everything before has been appended.
@@ -97,8 +99,8 @@ async fn warm_up(
     surroundings: &Surroundings,
     stop: &CancellationToken,
 ) -> anyhow::Result<Recovered> {
-    let Surroundings { log, generations, metrics, next_seq } = surroundings;
-    let mut warming = Recovered::begin(&**log, generations, ruleset).await?;
+    let Surroundings { log, lane, generations, metrics, next_seq } = surroundings;
+    let mut warming = Recovered::begin(&**log, *lane, generations, ruleset).await?;
     let (began, mut reported, mut durable) = (Instant::now(), Instant::now(), false);
     while !stop.is_cancelled() {
         let until = next_seq.load(Ordering::Acquire);

@@ -125,6 +125,7 @@ async fn label(log: &dyn EventLog, decided: &[Decided]) {
             let label = Label {
                 transaction_id: decided.transaction.id,
                 window_time_us: decided.decision.window_time_us,
+                source_partition: decided.source_partition,
                 merchant_id: decided.transaction.merchant_id.clone(),
                 verdict,
                 source: LabelSource::Chargeback,

@@ -78,6 +78,7 @@ async fn label(log: &EmbeddedLog, decided: &[Decided]) {
             source: LabelSource::Analyst,
             labelled_at_us: 0,
             window_time_us: d.decision.window_time_us,
+            source_partition: d.source_partition,
             note: None,
         };
         let value = label.encode().into();

@@ -49,6 +49,8 @@ pub(crate) async fn label(
     let label = Label {
         transaction_id: id,
         window_time_us: decided.window_time_us,
+        // One key, so one partition in every topic.
+        source_partition: decided.position.partition,
         merchant_id: caller.merchant.clone(),
         verdict,
         source: LabelSource::Merchant,

@@ -205,6 +205,7 @@ pub(crate) fn label(n: u64) -> Label {
         verdict: Verdict::Fraud,
         source: LabelSource::Chargeback,
         window_time_us: BASE_MS * 1_000,
+        source_partition: 0,
         labelled_at_us: BASE_MS * 1_000,
         note: None,
     }

@@ -137,6 +137,7 @@ pub(crate) fn label() -> Label {
     Label {
         transaction_id: transaction_id(),
         window_time_us: ACCEPTED_AT_US + 1,
+        source_partition: 2,
         merchant_id: merchant(),
         verdict: Verdict::Fraud,
         source: LabelSource::Chargeback,

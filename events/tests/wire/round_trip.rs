@@ -159,14 +159,14 @@ prop_compose! {
 
 prop_compose! {
     fn label()(
-        transaction_id in id(), window_time_us: i64, merchant_id in merchant(),
+        transaction_id in id(), window_time_us: i64, source_partition: u32, merchant_id in merchant(),
         verdict in select(vec![Verdict::Fraud, Verdict::Legit]),
         source in select(vec![
             LabelSource::Chargeback, LabelSource::Analyst, LabelSource::Merchant, LabelSource::Telegram,
         ]),
         labelled_at_us: i64, note in option::of(text()),
     ) -> Label {
-        Label { transaction_id, window_time_us, merchant_id, verdict, source, labelled_at_us, note }
+        Label { transaction_id, window_time_us, source_partition, merchant_id, verdict, source, labelled_at_us, note }
     }
 }
 

@@ -27,6 +27,7 @@ impl Changes {
     pub(super) fn new(inbox: Inbox, generations: Generations, pipeline: &Pipeline) -> Self {
         let surroundings = Surroundings {
             log: Arc::clone(&pipeline.log),
+            lane: pipeline.lane,
             generations,
             metrics: pipeline.metrics.clone(),
             next_seq: Arc::new(AtomicU64::new(pipeline.progress.next_seq)),
@@ -116,6 +117,7 @@ impl Changes {
         self.inbox.status.send_replace(Some(RulesetStatus {
             ruleset: ruleset.hash().to_owned(),
             from_seq,
+            lanes: vec![pipeline.lane.number],
             features: ruleset.feature_names().len(),
             rules: rules.len(),
             warming_rules: self.warming.clone(),
