@@ -151,7 +151,8 @@ impl Office {
     ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                // A lane that is there to be had is drained before the end.
+                biased;
                 change = membership.changed() => match change.context("keeping touch with the group of analyzers")? {
                     Change::Gained(lanes) => {
                         tracing::info!(?lanes, "lanes gained");
@@ -174,6 +175,7 @@ impl Office {
                     self.note_end(lane, ended, staff)?;
                 }
                 Some(lane) = staff.retries.join_next() => self.begin(lane.context("a timer failed")?, staff)?,
+                () = stop.cancelled() => return Ok(()),
             }
             self.metrics.lanes_owned.set(i64::try_from(staff.orders.len()).unwrap_or(i64::MAX));
         }

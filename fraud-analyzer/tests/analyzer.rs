@@ -23,7 +23,7 @@ const DEAD_LETTERS: &str = "transactions.created.dlq";
 
 fn remove_checkpoints(dir: &Path, how_many: usize) {
     let paths = |dir: &Path| std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let generations = paths(&dir.join("analyzer"));
+    let generations = paths(&dir.join("analyzer/lane-0-of-1"));
     let mut files: Vec<_> = generations.flat_map(|dir| paths(&dir)).filter(|path| path.is_file()).collect();
     files.sort();
     for newest in files.into_iter().rev().take(how_many) {

@@ -146,7 +146,7 @@ async fn other_rules_decide_from_an_exact_place_on_over_the_same_windows() {
     // Recovered from a checkpoint under the first, and from none.
     for (lost, n) in [(false, 3_500), (true, 4_000)] {
         if lost {
-            fs::remove_dir_all(dir.path().join("analyzer")).unwrap();
+            fs::remove_dir_all(dir.path().join("analyzer/lane-0-of-1")).unwrap();
         }
         let registry = Registry::new();
         let analyzer = start_with(after.clone(), &log, dir.path(), &registry);
@@ -171,7 +171,7 @@ async fn other_rules_decide_from_an_exact_place_on_over_the_same_windows() {
 async fn other_windows_take_over_when_they_are_warm_and_every_crash_comes_back_to_the_same_decisions() {
     const WARMED: usize = 40_000;
     let dir = tempfile::tempdir().unwrap();
-    let (state, snapshots) = (dir.path().join("analyzer"), dir.path().join("snapshots"));
+    let (state, snapshots) = (dir.path().join("analyzer/lane-0-of-1"), dir.path().join("snapshots"));
     let log = open_log(dir.path());
     let (before, after) = (ruleset(), other_windows(900));
     let registry = Registry::new();
@@ -261,7 +261,7 @@ async fn a_warm_up_gives_way_to_the_next_reload_and_a_refused_one_leaves_everyth
     assert_changed_at(&decided, &before, &other_windows(90), status.from_seq);
     let at = usize::try_from(status.from_seq).unwrap();
     assert_same(&decided[at..], &uninterrupted(other_windows(90), &decided)[at..]);
-    let left = fs::read_dir(dir.path().join("analyzer")).unwrap().count();
+    let left = fs::read_dir(dir.path().join("analyzer/lane-0-of-1")).unwrap().count();
     assert_eq!(left, 1, "what gave way is removed");
 }
 
