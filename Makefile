@@ -12,10 +12,10 @@ RATE ?= 3000
 DURATION ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-embedded lint fmt doc bench services watch
+.PHONY: help up test test-embedded lint fmt doc bench services services-stop services-status watch
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 up: ## Run the whole system with demo traffic; the page is at the address it prints
 	$(CARGO) run $(FLAGS) -- up --demo $(ARGS)
@@ -38,9 +38,14 @@ doc: ## Build the API documentation, warnings as errors
 bench: ## Load a fresh system for DURATION at RATE, print the figures, then reconcile it
 	@CARGO="$(CARGO)" RATE="$(RATE)" DURATION="$(DURATION)" tools/bench.sh
 
-services: ## Start what the distributed system needs
-	@echo "Nothing to start: the embedded system ('make up') is one process and needs no other program."
-	@echo "Kafka, ClickHouse and the rest come with the distributed system."
+services: ## Start Kafka, the ClickHouse engine and Redis as processes, fetching what is missing
+	@tools/services.sh start
+
+services-stop: ## Stop them; their data stays
+	@tools/services.sh stop
+
+services-status: ## Say which of them run and answer
+	@tools/services.sh status
 
 watch: ## Rebuild on every change, and restart the system when the build succeeded
 	@CARGO="$(CARGO)" tools/watch.sh $(ARGS)

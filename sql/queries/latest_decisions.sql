@@ -3,5 +3,5 @@ SELECT
     transaction_id, merchant_id, accepted_at, amount_minor, currency, card_masked,
     outcome, risk_score, risk_level, latency_ms
 FROM decisions
-ORDER BY window_time_us DESC
+ORDER BY window_time_us DESC, transaction_id DESC
 LIMIT {rows:UInt32}

@@ -2,4 +2,4 @@
 SELECT labelled_at, verdict, source, note
 FROM labels
 WHERE transaction_id = {id:String}
-ORDER BY labelled_at DESC
+ORDER BY labelled_at DESC, source, verdict
