@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
+/// The role of a process that is the whole system.
+pub(crate) const WHOLE: &str = "paystream";
+
 /// A data directory, perhaps of a running system.
 #[derive(Debug, Clone)]
 pub(crate) struct DataDir {
@@ -96,11 +99,11 @@ impl DataDir {
         Ok(())
     }
 
-    /// Takes the directory for this process.
+    /// Takes the directory for this process; several processes may share it when each has another role.
     ///
     /// The operating system lets go of the lock when the process ends, however it ends.
-    pub(crate) fn hold(&self) -> anyhow::Result<Held> {
-        let path = self.lock_file();
+    pub(crate) fn hold(&self, role: &str) -> anyhow::Result<Held> {
+        let path = self.lock_file(role);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(&path).with_context(|| {
@@ -112,7 +115,7 @@ impl DataDir {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let by = self.holder().map_or_else(String::new, |holder| match holder.url {
+                let by = self.holder(role).map_or_else(String::new, |holder| match holder.url {
                     Some(url) => format!(" (process {}, {url})", holder.pid),
                     None => format!(" (process {})", holder.pid),
                 });
@@ -130,23 +133,23 @@ impl DataDir {
         Ok(held)
     }
 
-    /// Who is using the directory now, if anyone.
+    /// Who is using the directory now as a whole, if anyone.
     pub(crate) fn in_use_by(&self) -> Option<Holder> {
-        let file = File::open(self.lock_file()).ok()?;
+        let file = File::open(self.lock_file(WHOLE)).ok()?;
         match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => self.holder(),
+            Err(TryLockError::WouldBlock) => self.holder(WHOLE),
             _ => None,
         }
     }
 
-    fn holder(&self) -> Option<Holder> {
+    fn holder(&self, role: &str) -> Option<Holder> {
         let mut text = String::new();
-        File::open(self.lock_file()).ok()?.read_to_string(&mut text).ok()?;
+        File::open(self.lock_file(role)).ok()?.read_to_string(&mut text).ok()?;
         serde_json::from_str(&text).ok()
     }
 
-    fn lock_file(&self) -> PathBuf {
-        self.root.join("paystream.lock")
+    fn lock_file(&self, role: &str) -> PathBuf {
+        self.root.join(format!("{role}.lock"))
     }
 }
 
@@ -173,19 +176,19 @@ mod tests {
         let dir = DataDir::new(temp.path().join("data"));
         dir.create().unwrap();
         assert_eq!(dir.in_use_by(), None);
-        let mut held = dir.hold().unwrap();
+        let mut held = dir.hold(WHOLE).unwrap();
         let holder =
             Holder { pid: std::process::id(), url: Some("http://127.0.0.1:7".to_owned()), metrics_url: None };
         held.announce(&holder).unwrap();
         assert_eq!(dir.in_use_by(), Some(holder));
-        let refused = dir.hold().unwrap_err().to_string();
+        let refused = dir.hold(WHOLE).unwrap_err().to_string();
         assert!(
             refused.contains("in use by another paystream") && refused.contains("127.0.0.1:7"),
             "{refused}"
         );
         drop(held);
         assert_eq!(dir.in_use_by(), None, "what the last holder wrote does not count once it is gone");
-        dir.hold().unwrap();
+        dir.hold(WHOLE).unwrap();
     }
 
     #[test]

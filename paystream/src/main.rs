@@ -10,6 +10,7 @@ mod config;
 mod data_dir;
 mod engine;
 mod exit;
+mod host;
 mod keys;
 mod lists;
 mod loadtest;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::{Global, SourceArgs};
 use crate::client::Client;
 use crate::config::{self, Config};
-use crate::data_dir::{DataDir, Held};
+use crate::data_dir::{DataDir, WHOLE};
 use crate::exit::{Failure, OrUsage as _};
 
 /// Where the answer is.
@@ -42,6 +42,6 @@ pub(crate) fn resolve(global: &Global, args: &SourceArgs) -> Result<Source, Fail
     if let Some(url) = dir.in_use_by().and_then(|holder| holder.url) {
         return Ok(Source::Running(Client::new(&url, args.api_key.clone()).or_usage()?));
     }
-    let held = dir.hold().or_usage()?;
+    let held = dir.hold(WHOLE).or_usage()?;
     Ok(Source::Stopped(Stopped { dir, config: Box::new(config), _held: held }))
 }

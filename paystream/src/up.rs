@@ -1,28 +1,21 @@
 //! `paystream up`: every stage in one process.
 
 mod banner;
-mod listen;
-mod local;
-mod reload;
 mod stages;
-
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use gateway::{ApiKeys, Scope};
-use runtime::http::HttpMetrics;
+use runtime::Service;
 use runtime::signals::Hangups;
-use runtime::{Readiness, Service, telemetry};
 use tokio_util::sync::CancellationToken;
 
 use self::banner::Banner;
-use self::listen::Listen;
-use self::reload::Reloader;
 use self::stages::Stages;
 use crate::cli::{Global, UpArgs};
 use crate::config::{self, Config};
-use crate::data_dir::{DataDir, Held, Holder};
+use crate::data_dir::WHOLE;
 use crate::exit::{Failure, OrUsage as _, Outcome};
+use crate::host::{self, Host, Listen, Reloader};
 use crate::output;
 
 /// Whose transactions are those sent with the key of the first start.
@@ -31,16 +24,7 @@ const TEST_MERCHANT: &str = "test";
 pub(crate) fn run(global: &Global, args: UpArgs) -> Outcome {
     let mut config = config::load(global.config.as_deref())?.value;
     apply(args, &mut config).or_usage()?;
-    telemetry::init(&config.telemetry, global.color.into()).or_usage()?;
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if config.server.worker_threads > 0 {
-        builder.worker_threads(config.server.worker_threads);
-    }
-    let runtime = builder.enable_all().build().context("starting the asynchronous runtime")?;
-    let outcome = runtime.block_on(up(&config));
-    // What the shutdown deadline cut off must not hold up the end.
-    runtime.shutdown_timeout(Duration::from_millis(100));
-    outcome
+    host::run(global, &config, || up(&config))
 }
 
 /// The command line goes before the configuration.
@@ -65,56 +49,41 @@ fn apply(args: UpArgs, config: &mut Config) -> anyhow::Result<()> {
 
 /// Starts the stages in the order data flows, serves until asked to stop, and stops them in that order.
 async fn up(config: &Config) -> Outcome {
-    let stop = runtime::signals::listen().context("listening for signals")?;
+    let host = Host::open(config, WHOLE).await?;
     // From here on SIGHUP does not end the process.
     let hangups = Hangups::listen().context("listening for SIGHUP")?;
-    let dir = DataDir::new(&config.server.data_dir);
-    dir.create().or_usage()?;
-    let mut held = dir.hold().or_usage()?;
-    let listen = Listen::bind(&config.server).await.or_usage()?;
-    let keys = ApiKeys::load(&dir.api_keys()).or_usage()?;
-    admit(&keys, &listen, config)?;
-
-    let registry = prometheus::Registry::new();
-    let readiness = Readiness::default();
-    readiness.set_not_ready("gateway", "catching up with the log");
-    let stages = Stages::start(config, keys.clone(), &dir, &listen, &registry).await?;
-    let urls = listen.urls();
-    let metrics = HttpMetrics::new(&registry).context("registering the server's metrics")?;
-    let reloader =
-        Reloader { scoring: config.scoring.clone(), rulesets: stages.rulesets(), lists: stages.lists() };
+    let keys = ApiKeys::load(&host.dir.api_keys()).or_usage()?;
+    admit(&keys, &host.listen, config)?;
+    host.readiness.set_not_ready("gateway", "catching up with the log");
+    let stages = Stages::start(config, keys.clone(), &host.dir, &host.listen, &host.registry).await?;
+    let reloader = Reloader {
+        scoring: config.scoring.clone(),
+        rulesets: stages.rulesets(),
+        lists: Some(stages.lists()),
+    };
     let operators = reloader.router();
+    let (stop, dir) = (host.stop.clone(), host.dir.clone());
     reloader.heed(hangups, stop.clone());
-    let limits = config.server.limits();
-    let (serving, admin) = listen.serve(stages.router(), operators, &registry, &readiness, limits, metrics);
-    let mut services = vec![serving];
+    let mut serving = host.serve(config, stages.router(), operators)?;
     let ready = tokio::select! {
         ready = stages.ready() => ready,
         () = stop.cancelled() => false,
     };
     let ruleset = stages.ruleset_summary();
-    services.extend(stages.into_services());
-    services.extend(admin);
-
     if ready {
-        readiness.set_ready("gateway");
+        serving.set_ready("gateway");
         let first_key = first_key(&keys)?;
-        announce(&mut held, &urls)?;
-        let banner = Banner { config, dir: &dir, urls: &urls, ruleset: &ruleset, first_key };
+        serving.announce()?;
+        let banner = Banner { config, dir: &dir, urls: &serving.urls, ruleset: &ruleset, first_key };
         if let Err(error) = output::print(&banner.to_string()) {
             tracing::warn!("{error:#}: serving all the same");
         }
-        tracing::info!(url = urls.api, data_dir = %dir.path().display(), "paystream is up");
+        tracing::info!(url = serving.urls.api, data_dir = %dir.path().display(), "paystream is up");
         if config.demo.enabled {
-            services.insert(0, demo(urls.api.clone(), config.demo.rate_per_s));
+            serving.first.insert(0, demo(serving.urls.api.clone(), config.demo.rate_per_s));
         }
     }
-    not_ready_once(&stop, &readiness);
-    let deadline = Duration::from_millis(config.server.shutdown_deadline_ms);
-    runtime::service::run_until(services, stop, deadline).await?;
-    tracing::info!("stopped");
-    drop(held);
-    Ok(())
+    serving.until_stopped(stages.into_services()).await
 }
 
 /// Who may call: anyone on loopback, holders of keys elsewhere.
@@ -147,28 +116,10 @@ fn first_key(keys: &ApiKeys) -> Result<Option<String>, Failure> {
     Ok(Some(keys.create(&merchant, false, &Scope::USUAL).or_usage()?))
 }
 
-/// Writes down where the system can be reached, for `paystream query` and `reconcile`.
-fn announce(held: &mut Held, urls: &listen::Urls) -> anyhow::Result<()> {
-    held.announce(&Holder {
-        pid: std::process::id(),
-        url: Some(urls.api.clone()),
-        metrics_url: urls.metrics.clone(),
-    })
-}
-
 /// Made-up traffic, sent over HTTP as anyone else's.
 fn demo(url: String, rate_per_s: f64) -> Service {
     let stop = CancellationToken::new();
     let token = stop.clone();
     let task = tokio::spawn(async move { ::loadtest::run_demo(&url, rate_per_s, token, None).await });
     Service { name: "demo", stop, task }
-}
-
-/// Takes the process out of its load balancer as soon as it is asked to stop.
-fn not_ready_once(stop: &CancellationToken, readiness: &Readiness) {
-    let (stop, readiness) = (stop.clone(), readiness.clone());
-    tokio::spawn(async move {
-        stop.cancelled().await;
-        readiness.set_not_ready("process", "stopping");
-    });
 }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::listen::Urls;
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::host::Urls;
 
 /// Years from now until the card of the example expires.
 const EXPIRY_YEARS: i64 = 4;

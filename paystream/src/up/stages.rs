@@ -20,10 +20,10 @@ use runtime::Service;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::listen::Listen;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::exit::{Failure, OrUsage as _};
+use crate::host::Listen;
 use crate::reconcile::{self, Stores};
 
 /// How often a system that is starting looks whether one of its stages has given up.

@@ -24,11 +24,11 @@ const RETRY_AFTER_S: &str = "5";
 
 /// Reads the ruleset again when it is asked to.
 #[derive(Clone)]
-pub(super) struct Reloader {
-    pub(super) scoring: ScoringConfig,
-    pub(super) rulesets: Rulesets,
-    /// The lists that the gateway takes changes to.
-    pub(super) lists: watch::Sender<Vec<ListDeclaration>>,
+pub(crate) struct Reloader {
+    pub(crate) scoring: ScoringConfig,
+    pub(crate) rulesets: Rulesets,
+    /// The lists that the gateway takes changes to, when it is in this process.
+    pub(crate) lists: Option<watch::Sender<Vec<ListDeclaration>>>,
 }
 
 impl Reloader {
@@ -37,14 +37,16 @@ impl Reloader {
         let load = move || {
             let ruleset = scoring.ruleset()?;
             // Changes to a list that is not in force yet wait in the log until it is.
-            lists.send_replace(ruleset.lists());
+            if let Some(lists) = lists {
+                lists.send_replace(ruleset.lists());
+            }
             Ok(ruleset)
         };
         self.rulesets.reload(load).await
     }
 
     /// The routes, without access control.
-    pub(super) fn router(&self) -> Router {
+    pub(crate) fn router(&self) -> Router {
         Router::new()
             .route("/-/reload", post(reload))
             .route("/-/ruleset", get(ruleset))
@@ -52,7 +54,7 @@ impl Reloader {
     }
 
     /// Reloads at every SIGHUP, until `stop`.
-    pub(super) fn heed(self, mut hangups: Hangups, stop: CancellationToken) {
+    pub(crate) fn heed(self, mut hangups: Hangups, stop: CancellationToken) {
         let heed = async move {
             loop {
                 hangups.next().await;

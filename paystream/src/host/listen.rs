@@ -19,7 +19,7 @@ const MAX_ADMIN_CONNECTIONS: usize = 32;
 
 /// The bound addresses. Bound early, so that one in use is known before anything is recovered.
 #[derive(Debug)]
-pub(super) struct Listen {
+pub(crate) struct Listen {
     api: TcpListener,
     address: SocketAddr,
     admin: Option<(TcpListener, SocketAddr)>,
@@ -27,14 +27,14 @@ pub(super) struct Listen {
 
 /// Where a person finds what is served.
 #[derive(Debug, Clone)]
-pub(super) struct Urls {
-    pub(super) api: String,
+pub(crate) struct Urls {
+    pub(crate) api: String,
     /// `None` when metrics are not served.
-    pub(super) metrics: Option<String>,
+    pub(crate) metrics: Option<String>,
 }
 
 impl Listen {
-    pub(super) async fn bind(config: &ServerConfig) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(config: &ServerConfig) -> anyhow::Result<Self> {
         let (api, address) = bind(&config.listen, "--listen or server.listen").await?;
         let admin = match config.admin_listen.as_str() {
             "" => None,
@@ -44,11 +44,11 @@ impl Listen {
     }
 
     /// Whether only programs on this machine can connect.
-    pub(super) fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         self.address.ip().is_loopback()
     }
 
-    pub(super) fn urls(&self) -> Urls {
+    pub(crate) fn urls(&self) -> Urls {
         let metrics = match &self.admin {
             Some((_, address)) => Some(url(*address)),
             None => self.is_loopback().then(|| url(self.address)),
@@ -59,7 +59,7 @@ impl Listen {
     /// Serves the routes, and those for whoever runs the system: apart when they have an address of
     /// their own; else beside them, `/metrics` and `operators` on loopback only, because they have no access
     /// control.
-    pub(super) fn serve(
+    pub(crate) fn serve(
         self,
         router: Router,
         operators: Router,

@@ -1,0 +1,127 @@
+//! What any serving process has: its directory, its address, its metrics, and an orderly end.
+
+mod listen;
+mod local;
+mod reload;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use prometheus::Registry;
+use runtime::http::HttpMetrics;
+use runtime::{Readiness, Service, telemetry};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::listen::{Listen, Urls};
+pub(crate) use self::reload::Reloader;
+use crate::cli::Global;
+use crate::config::Config;
+use crate::data_dir::{DataDir, Held, Holder};
+use crate::exit::{OrUsage as _, Outcome};
+
+/// What the process has before its stages start.
+pub(crate) struct Host {
+    pub(crate) stop: CancellationToken,
+    pub(crate) dir: DataDir,
+    pub(crate) registry: Registry,
+    pub(crate) readiness: Readiness,
+    pub(crate) listen: Listen,
+    held: Held,
+    shutdown_deadline: Duration,
+}
+
+/// A process whose routes are served.
+pub(crate) struct Serving {
+    pub(crate) urls: Urls,
+    pub(crate) stop: CancellationToken,
+    /// Those that serve: they stop first …
+    pub(crate) first: Vec<Service>,
+    /// … and last.
+    pub(crate) last: Vec<Service>,
+    held: Held,
+    readiness: Readiness,
+    shutdown_deadline: Duration,
+}
+
+/// Starts logging and the asynchronous runtime, and runs in it.
+pub(crate) fn run<F: Future<Output = Outcome>>(
+    global: &Global,
+    config: &Config,
+    main: impl FnOnce() -> F,
+) -> Outcome {
+    telemetry::init(&config.telemetry, global.color.into()).or_usage()?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if config.server.worker_threads > 0 {
+        builder.worker_threads(config.server.worker_threads);
+    }
+    let runtime = builder.enable_all().build().context("starting the asynchronous runtime")?;
+    let outcome = runtime.block_on(main());
+    // What the shutdown deadline cut off must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    outcome
+}
+
+impl Host {
+    /// Takes the directory and the address. `role` is which of the processes on one directory this is.
+    pub(crate) async fn open(config: &Config, role: &str) -> Result<Self, crate::exit::Failure> {
+        let stop = runtime::signals::listen().context("listening for signals")?;
+        let dir = DataDir::new(&config.server.data_dir);
+        dir.create().or_usage()?;
+        let held = dir.hold(role).or_usage()?;
+        let listen = Listen::bind(&config.server).await.or_usage()?;
+        Ok(Self {
+            stop,
+            dir,
+            registry: Registry::new(),
+            readiness: Readiness::default(),
+            listen,
+            held,
+            shutdown_deadline: Duration::from_millis(config.server.shutdown_deadline_ms),
+        })
+    }
+
+    /// Serves the routes, and those for whoever runs the system.
+    pub(crate) fn serve(self, config: &Config, router: Router, operators: Router) -> anyhow::Result<Serving> {
+        let Self { stop, registry, readiness, listen, held, shutdown_deadline, .. } = self;
+        let urls = listen.urls();
+        let metrics = HttpMetrics::new(&registry).context("registering the server's metrics")?;
+        let limits = config.server.limits();
+        let (http, admin) = listen.serve(router, operators, &registry, &readiness, limits, metrics);
+        let last = admin.into_iter().collect();
+        Ok(Serving { urls, stop, first: vec![http], last, held, readiness, shutdown_deadline })
+    }
+}
+
+impl Serving {
+    /// Writes down where the process can be reached, for the other commands.
+    pub(crate) fn announce(&mut self) -> anyhow::Result<()> {
+        self.held.announce(&Holder {
+            pid: std::process::id(),
+            url: Some(self.urls.api.clone()),
+            metrics_url: self.urls.metrics.clone(),
+        })
+    }
+
+    /// Says that a part of it works.
+    pub(crate) fn set_ready(&self, part: &'static str) {
+        self.readiness.set_ready(part);
+    }
+
+    /// Runs until asked to stop; then stops what serves, then `stages` in their order.
+    pub(crate) async fn until_stopped(self, stages: Vec<Service>) -> Outcome {
+        let Self { stop, mut first, last, held, readiness, shutdown_deadline, .. } = self;
+        // Out of its load balancer as soon as it is asked to stop.
+        let asked = stop.clone();
+        tokio::spawn(async move {
+            asked.cancelled().await;
+            readiness.set_not_ready("process", "stopping");
+        });
+        first.extend(stages);
+        first.extend(last);
+        runtime::service::run_until(first, stop, shutdown_deadline).await?;
+        tracing::info!("stopped");
+        drop(held);
+        Ok(())
+    }
+}
