@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::{Global, SourceArgs};
 use crate::client::Client;
 use crate::config::{self, Config};
-use crate::data_dir::{DataDir, WHOLE};
+use crate::data_dir::{DataDir, Held, WHOLE};
 use crate::exit::{Failure, OrUsage as _};
 
 /// Where the answer is.
