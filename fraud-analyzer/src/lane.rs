@@ -7,7 +7,7 @@
 use scoring::Ruleset;
 
 /// The column that the log is keyed by.
-const LOG_KEY: &str = "card_token";
+const LOG_KEY: &str = "card";
 
 /// One of the parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
