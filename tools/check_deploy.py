@@ -80,6 +80,16 @@ def compose(secrets_dir):
     offered = set(re.findall(r"^(\w+)=", (ROOT / "deploy/env.example").read_text(), re.M)) - {"COMPOSE_PROFILES"}
     for variable in sorted(known ^ offered):
         problems.append(f"{variable}: in one of docker-compose.yml and deploy/env.example, not in the other")
+    grafana = document["services"]["grafana"]
+    for path in sorted((ROOT / "grafana/provisioning").glob("*/*.yml")):
+        text = re.sub(r"^\s*#.*$", "", path.read_text(), flags=re.M)
+        for variable in sorted(set(re.findall(r"\$\{(\w+)\}", text))):
+            if variable not in grafana["environment"] and f"export {variable}" not in grafana["command"][0]:
+                problems.append(f"grafana: {path.name} reads {variable}, which it is not given")
+        for provider in yaml.safe_load(text).get("providers", []):
+            folder = provider["options"]["path"]
+            if not any(volume.split(":")[1] == folder for volume in grafana["volumes"]):
+                problems.append(f"grafana: {path.name} reads {folder}, which is not mounted")
     for job in load("prometheus/prometheus.yml")["scrape_configs"]:
         targets = [n for d in job.get("dns_sd_configs", []) for n in d["names"]]
         targets += [t.split(":")[0] for s in job.get("static_configs", []) for t in s["targets"]]
