@@ -106,7 +106,9 @@ pub trait Writer: Send + Sync {
     /// Appends records as [`EventLog::append`] does, but all or none of them, also after a crash.
     ///
     /// # Errors
-    /// Those of [`EventLog::append`]; [`LogError::Fenced`] when another has taken this writer's place, and
+    /// Those of [`EventLog::append`]; [`LogError::NotWritten`], after which the writer goes on;
+    /// [`LogError::Storage`], after which it appends nothing more, as another has to be made to find out what
+    /// was written; [`LogError::Fenced`] when another has taken this writer's place, and
     /// nothing was written.
     async fn append(&mut self, records: Vec<NewRecord>) -> Result<Vec<Position>, LogError>;
 }
@@ -177,6 +179,9 @@ pub enum LogError {
     /// Another process has become the writer of this name. Nothing was written.
     #[error("another process writes as `{0}` now: this one has been taken for dead")]
     Fenced(String),
+    /// The broker did not take it, or a transaction was taken back. Nothing was written; try again later.
+    #[error("nothing was written: {0}")]
+    NotWritten(String),
     /// A record that no log of this kind takes. Nothing was written.
     #[error("a record of {bytes} bytes is larger than the log takes ({max_bytes}): split it or drop it")]
     TooLarge {
