@@ -10,6 +10,7 @@ mod config;
 mod data_dir;
 mod engine;
 mod exit;
+mod healthcheck;
 mod keys;
 mod lists;
 mod loadtest;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Lists(command) => lists::run(&global, command),
         Command::Config(command) => settings::run(&global, &command),
         Command::Alerter(command) => alert_routes::run(&global, &command),
+        Command::Healthcheck(args) => healthcheck::run(&global, &args),
         Command::Completions { shell } => cli::completions(shell),
     };
     exit::code(result)

@@ -12,6 +12,7 @@ use anyhow::{Context as _, anyhow};
 use gateway::{ApiKeys, Scope};
 use runtime::http::HttpMetrics;
 use runtime::signals::Hangups;
+use runtime::trace::Traces;
 use runtime::{Readiness, Service, telemetry};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,8 @@ use crate::output;
 
 /// Whose transactions are those sent with the key of the first start.
 const TEST_MERCHANT: &str = "test";
+/// What the last spans of traces get to be sent in, after everything else has stopped.
+const LAST_SPANS: Duration = Duration::from_secs(3);
 
 pub(crate) fn run(global: &Global, args: UpArgs) -> Outcome {
     let mut config = config::load(global.config.as_deref())?.value;
@@ -37,7 +40,9 @@ pub(crate) fn run(global: &Global, args: UpArgs) -> Outcome {
         builder.worker_threads(config.server.worker_threads);
     }
     let runtime = builder.enable_all().build().context("starting the asynchronous runtime")?;
-    let outcome = runtime.block_on(up(&config));
+    let traces = Traces::start(&config.telemetry, "paystream", runtime.handle()).or_usage()?;
+    let outcome = runtime.block_on(up(&config, &traces));
+    traces.stop(LAST_SPANS);
     // What the shutdown deadline cut off must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
@@ -64,7 +69,7 @@ fn apply(args: UpArgs, config: &mut Config) -> anyhow::Result<()> {
 }
 
 /// Starts the stages in the order data flows, serves until asked to stop, and stops them in that order.
-async fn up(config: &Config) -> Outcome {
+async fn up(config: &Config, traces: &Traces) -> Outcome {
     let stop = runtime::signals::listen().context("listening for signals")?;
     // From here on SIGHUP does not end the process.
     let hangups = Hangups::listen().context("listening for SIGHUP")?;
@@ -76,6 +81,7 @@ async fn up(config: &Config) -> Outcome {
     admit(&keys, &listen, config)?;
 
     let registry = prometheus::Registry::new();
+    traces.register(&registry).context("registering the metrics of traces")?;
     let readiness = Readiness::default();
     readiness.set_not_ready("gateway", "catching up with the log");
     let stages = Stages::start(config, keys.clone(), &dir, &listen, &registry).await?;
