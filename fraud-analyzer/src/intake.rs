@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use eventlog::{LoggedRecord, NewRecord, Position};
 use events::{Message as _, Transaction, topics};
+use runtime::trace::TraceContext;
 
 use crate::recent::RecentIds;
 
@@ -20,6 +21,8 @@ pub(crate) const ORIGINAL_OFFSET: &str = "original-offset";
 pub(crate) struct Arrived {
     pub(crate) at: Position,
     pub(crate) transaction: Transaction,
+    /// Of sampled ones.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// Why a transaction that was decided before is a dead letter.
@@ -33,7 +36,9 @@ pub(crate) fn read(
 ) -> Result<Arrived, NewRecord> {
     let at = Position { partition, offset: record.offset };
     match Transaction::decode(&record.value) {
-        Ok(transaction) if recent.insert(transaction.id) => Ok(Arrived { at, transaction }),
+        Ok(transaction) if recent.insert(transaction.id) => {
+            Ok(Arrived { at, transaction, trace: TraceContext::of_headers(&record.headers) })
+        }
         Ok(_) => Err(dead_letter(topics::CREATED, at, record, REPEATED)),
         Err(error) => Err(dead_letter(topics::CREATED, at, record, &error.to_string())),
     }

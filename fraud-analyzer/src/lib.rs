@@ -18,6 +18,7 @@
 //! - `rule_clock`: what each rule costs.
 //! - `recent`: the ids decided lately, so that a transaction that was written twice is decided once.
 //! - `output`: decisions → records.
+//! - `trace`: what traces say of a batch.
 //! - [`rulesets`]: changing the ruleset of a running analyzer.
 //! - `warm_up`: the scorer of a new ruleset, made ready beside the one that decides.
 //! - `pipeline`: the loop that ties them together for one lane, on a thread of its own.
@@ -47,6 +48,7 @@ pub mod replay;
 mod rule_clock;
 pub mod rulesets;
 mod segments;
+mod trace;
 mod warm_up;
 
 pub use analyzer::Analyzer;

@@ -3,16 +3,17 @@
 use bytes::Bytes;
 use eventlog::NewRecord;
 use events::{Alert, AlertId, Decided, Message as _, Severity, topics};
+use runtime::trace::TraceContext;
 
 const MICROS_PER_MILLI: i64 = 1_000;
 
 /// The record of a decision. Keyed by card like the transaction, so it goes to the same partition.
-pub(crate) fn decided_record(decided: &Decided) -> NewRecord {
-    record(topics::DECIDED, decided, decided.encode())
+pub(crate) fn decided_record(decided: &Decided, trace: Option<TraceContext>) -> NewRecord {
+    record(topics::DECIDED, decided, trace, decided.encode())
 }
 
 /// The record of the alert that a decision raises.
-pub(crate) fn alert_record(decided: &Decided, severity: Severity) -> NewRecord {
+pub(crate) fn alert_record(decided: &Decided, severity: Severity, trace: Option<TraceContext>) -> NewRecord {
     let (transaction, decision) = (&decided.transaction, &decided.decision);
     let alert = Alert {
         id: AlertId::derive(transaction.id),
@@ -29,15 +30,15 @@ pub(crate) fn alert_record(decided: &Decided, severity: Severity) -> NewRecord {
         livemode: transaction.livemode,
         reasons: decision.reasons.clone(),
     };
-    record(topics::ALERTS, decided, alert.encode())
+    record(topics::ALERTS, decided, trace, alert.encode())
 }
 
-fn record(topic: &'static str, decided: &Decided, value: Vec<u8>) -> NewRecord {
+fn record(topic: &'static str, decided: &Decided, trace: Option<TraceContext>, value: Vec<u8>) -> NewRecord {
     NewRecord {
         topic,
         key: Bytes::copy_from_slice(decided.transaction.card.token.as_str().as_bytes()),
         value: Bytes::from(value),
-        headers: Vec::new(),
+        headers: TraceContext::headers(trace),
         timestamp_ms: decided.decided_at_us / MICROS_PER_MILLI,
     }
 }

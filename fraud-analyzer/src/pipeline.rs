@@ -29,6 +29,7 @@ use crate::recovery::{self, Recovered};
 use crate::remote::Remote;
 use crate::rule_clock::RuleClock;
 use crate::rulesets::Inbox;
+use crate::trace::Spans;
 
 /// How long an idle loop waits before it looks whether it should stop.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
@@ -250,7 +251,8 @@ impl Pipeline {
             return Ok(0);
         }
         let mut next = self.progress.clone();
-        let (arrived, mut dead) = self.read(&ready, &mut next.created).await?;
+        let (mut arrived, mut dead) = self.read(&ready, &mut next.created).await?;
+        let spans = Spans::begin(&mut arrived);
         let Labels { labels, dead: dead_labels } = self.read_labels(&arrived, &mut next.labelled).await?;
         dead.extend(dead_labels);
         // After the transactions were read: what was on a list before one was accepted is on it now.
@@ -263,6 +265,7 @@ impl Pipeline {
         let taken_in = any_taken.then(|| Taken { labelled: next.labelled.clone(), lists: lists.clone() });
         let (records, alerts) = records(&arrived, &scored, self.progress.next_seq, taken_in, dead);
         let positions = self.append(&records).await?;
+        spans.end(&arrived, &scored);
         next.next_seq += arrived.len() as u64;
         for (record, position) in records.iter().zip(&positions) {
             match record.topic {
@@ -434,9 +437,9 @@ fn records(
             transaction: arrived.transaction.clone(),
             decision: scored.decision.clone(),
         };
-        records.push(output::decided_record(&decided));
+        records.push(output::decided_record(&decided, arrived.trace));
         if let Some(severity) = scored.alert {
-            records.push(output::alert_record(&decided, severity));
+            records.push(output::alert_record(&decided, severity, arrived.trace));
             alerts.push(severity);
         }
     }

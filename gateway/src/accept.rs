@@ -14,6 +14,8 @@ use eventlog::{LogError, NewRecord, Position};
 use events::{
     Address, Card, CardToken, Customer, Device, Location, Message as _, Transaction, TransactionId, topics,
 };
+use runtime::scope;
+use runtime::trace::{self, Span, TraceContext};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::{timeout, timeout_at};
@@ -26,6 +28,9 @@ use crate::problem::{self, Kind, Problem};
 use crate::request::{self, Form, Submission};
 use crate::state::{App, Shared, unavailable};
 use crate::stored::Stored;
+
+/// The name of the span of a write to the log.
+const SEND: &str = "send transactions.created";
 
 /// How a transaction was submitted.
 #[derive(Debug, Clone, Copy)]
@@ -60,12 +65,16 @@ enum Work {
 pub(crate) async fn submit(app: &App, body: &[u8], call: &Call<'_>) -> Result<Answer, Problem> {
     app.check_open()?;
     let (work, held) = claim(app, body, call)?;
+    scope::within_transaction(held.id, settle(app, work, held, call)).await
+}
+
+async fn settle(app: &App, work: Work, held: Held, call: &Call<'_>) -> Result<Answer, Problem> {
     let transaction = match work {
         Work::Replay(entry) => return replay(app, held, &entry, call).await,
         Work::New(transaction) => transaction,
     };
     // Held by the write too, so that a retry waits for it even when this request is dropped.
-    let write = tokio::spawn(store(app.clone(), transaction.clone(), held.claim.clone()));
+    let write = tokio::spawn(scope::carried(store(app.clone(), transaction.clone(), held.claim.clone())));
     match timeout(Duration::from_millis(app.config.append_deadline_ms), write).await {
         Ok(Ok(stored)) => stored?,
         Ok(Err(_panicked)) => return Err(problem::internal()),
@@ -232,15 +241,20 @@ fn transaction(
 
 /// Log, then ledger. Runs to its end whatever becomes of the request.
 async fn store(app: App, transaction: Arc<Transaction>, claim: Claim) -> Result<(), Problem> {
+    let span = scope::trace().and_then(|parent| trace::child("gateway", trace::Kind::Producer, SEND, parent));
     let record = NewRecord {
         topic: topics::CREATED,
         key: Bytes::copy_from_slice(transaction.card.token.as_str().as_bytes()),
         value: Bytes::from(transaction.encode()),
-        headers: Vec::new(),
+        headers: TraceContext::headers(span.as_ref().map(Span::context)),
         timestamp_ms: transaction.accepted_at_us / 1_000,
     };
     let unsure = Unsure(&app);
-    let result = match app.log.append(vec![record]).await {
+    let appended = app.log.append(vec![record]).await;
+    if let Some(span) = span {
+        end(span, &transaction, &appended);
+    }
+    let result = match appended {
         Ok(positions) => note_accepted(&app, &transaction, positions.first().copied()),
         Err(error) => Err(append_failed(&app, &error)),
     };
@@ -248,6 +262,20 @@ async fn store(app: App, transaction: Arc<Transaction>, claim: Claim) -> Result<
     // A retry may come in from here on: the ledger knows, or the door is shut.
     drop(claim);
     result
+}
+
+fn end(mut span: Span, transaction: &Transaction, appended: &Result<Vec<Position>, LogError>) {
+    span.set("messaging.destination.name", topics::CREATED);
+    span.set("transaction.id", transaction.id.to_string());
+    match appended {
+        Ok(positions) => {
+            if let Some(at) = positions.first() {
+                span.set("messaging.destination.partition.id", at.partition.to_string());
+                span.set("messaging.message.offset", i64::try_from(at.offset).unwrap_or(i64::MAX));
+            }
+        }
+        Err(error) => span.fail(error.to_string()),
+    }
 }
 
 /// Dropped by a panic only: before or after the log took the record is not known then.

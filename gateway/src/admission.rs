@@ -31,8 +31,14 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Result<Response, Problem> {
     let caller = app.authenticator.authenticate(request.headers())?;
+    // Its span names the merchant.
+    let traced = runtime::scope::trace().map(|_| caller.clone());
     request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    let mut response = next.run(request).await;
+    if let Some(caller) = traced {
+        response.extensions_mut().insert(caller);
+    }
+    Ok(response)
 }
 
 /// After [`authenticate`].

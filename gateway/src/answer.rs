@@ -135,6 +135,8 @@ pub(crate) struct Answer {
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let mut response = json(self.status, self.body);
+        // For the request's log line and span.
+        response.extensions_mut().insert(self.id);
         let headers = response.headers_mut();
         let location = format!("/v1/transactions/{}", self.id);
         headers.insert(

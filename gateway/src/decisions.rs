@@ -1,10 +1,11 @@
 //! The tail of `transactions.decided`: where each decision stands goes to the ledger, the decision
 //! itself to the request that waits for it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use eventlog::{LogError, LoggedRecord, Position};
 use events::{Decided, Decision, Message as _, topics};
+use runtime::trace::{self, TraceContext};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,8 @@ use crate::state::App;
 
 /// The consumer group the log knows the gateway by.
 const GROUP: &str = "gateway";
+/// The name of the span of a decision that was read.
+const RECEIVE: &str = "receive transactions.decided";
 const READ_RECORDS: usize = 512;
 const WAIT: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(200);
@@ -122,20 +125,31 @@ async fn round(
 /// The ledger first: a retry that finds no decision there is then sure to be found waiting.
 fn deliver(app: &App, partition: u32, records: &[LoggedRecord], next: &mut u64) -> anyhow::Result<()> {
     let Some(last) = records.last() else { return Ok(()) };
-    let decided: Vec<(u64, Data)> =
-        records.iter().filter_map(|record| Some((record.offset, decode(app, partition, record)?))).collect();
-    let positions = decided
-        .iter()
-        .map(|(offset, Data { decision, .. })| (decision.transaction_id, *offset, decision.window_time_us));
+    let read_at = SystemTime::now();
+    let decided: Vec<(&LoggedRecord, Data)> =
+        records.iter().filter_map(|record| Some((record, decode(app, partition, record)?))).collect();
+    let positions = decided.iter().map(|(record, Data { decision, .. })| {
+        (decision.transaction_id, record.offset, decision.window_time_us)
+    });
     app.ledger.insert_decided(partition, positions, last.offset + 1)?;
     *next = last.offset + 1;
-    for (_, Data { decision, decided_at_us }) in decided {
+    for (record, Data { decision, decided_at_us }) in decided {
         if let Some(waiter) = app.pending.waiter(decision.transaction_id) {
             // A request that has gone in the meantime needs no answer.
             let _ = waiter.send(Verdict { decision, decided_at_us });
+            if let Some(parent) = TraceContext::of_headers(&record.headers) {
+                note_receipt(parent, read_at);
+            }
         }
     }
     Ok(())
+}
+
+/// Of a sampled decision: from when it was read until the request that waits for it is told.
+fn note_receipt(parent: TraceContext, read_at: SystemTime) {
+    drop(
+        trace::child("gateway", trace::Kind::Consumer, RECEIVE, parent).map(|span| span.started_at(read_at)),
+    );
 }
 
 fn decode(app: &App, partition: u32, record: &LoggedRecord) -> Option<Data> {

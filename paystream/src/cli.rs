@@ -36,6 +36,7 @@ Environment:
   PAYSTREAM_URL               the running system to ask, as --url
   PAYSTREAM_API_KEY           the API key to ask it with, as --api-key
   PAYSTREAM__SECTION__KEY     sets section.key of the configuration
+  PAYSTREAM__SECTION__KEY__FILE  the same, to what the file of this name holds
   RUST_LOG                    what is logged, before telemetry.level
   NO_COLOR                    no colour, whatever the terminal";
 
@@ -113,6 +114,9 @@ pub(crate) enum Command {
     /// Try out where alerts go
     #[command(subcommand)]
     Alerter(AlerterCommand),
+    /// Ask a running system whether it can serve, for the health check of a container
+    #[command(after_help = HEALTHCHECK_HELP)]
+    Healthcheck(HealthcheckArgs),
     /// Print a script that completes paystream's arguments in a shell
     #[command(
         after_help = "Example:\n  paystream completions bash > ~/.local/share/bash-completion/completions/paystream"
@@ -121,6 +125,23 @@ pub(crate) enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+const HEALTHCHECK_HELP: &str = "\
+Exit status 0 when GET /readyz answers 200, 1 otherwise.
+
+Examples:
+  paystream healthcheck                            where the configuration says that requests are served
+  paystream healthcheck --url http://127.0.0.1:9090 --timeout 500ms";
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthcheckArgs {
+    /// The system to ask [default: server.admin_listen of the configuration, else server.listen]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// How long the answer may take
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
+    pub(crate) timeout: Duration,
 }
 
 const UP_HELP: &str = "\

@@ -171,6 +171,12 @@ fn load_from(
     if errors.is_empty() { Ok(loaded) } else { Err(ConfigErrors(errors)) }
 }
 
+/// What holds where nothing is set.
+#[cfg(test)]
+pub(crate) fn defaults() -> Config {
+    load_from(None, []).expect("the defaults are valid").value
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use axum::Router;
 use prometheus::Registry;
 use runtime::http::HttpMetrics;
+use runtime::trace::Traces;
 use runtime::{Readiness, Service, telemetry};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,9 @@ use crate::cli::Global;
 use crate::config::Config;
 use crate::data_dir::{DataDir, Held, Holder};
 use crate::exit::{OrUsage as _, Outcome};
+
+/// What the newest spans get to be sent in at the end.
+const LAST_SPANS: Duration = Duration::from_secs(3);
 
 /// What the process has before its stages start.
 pub(crate) struct Host {
@@ -44,11 +48,12 @@ pub(crate) struct Serving {
     shutdown_deadline: Duration,
 }
 
-/// Starts logging and the asynchronous runtime, and runs in it.
-pub(crate) fn run<F: Future<Output = Outcome>>(
+/// Starts logging and the asynchronous runtime, and runs in it. `role` is which of the processes this is.
+pub(crate) fn run(
     global: &Global,
     config: &Config,
-    main: impl FnOnce() -> F,
+    role: &'static str,
+    main: impl AsyncFnOnce(&Traces) -> Outcome,
 ) -> Outcome {
     telemetry::init(&config.telemetry, global.color.into()).or_usage()?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -56,7 +61,9 @@ pub(crate) fn run<F: Future<Output = Outcome>>(
         builder.worker_threads(config.server.worker_threads);
     }
     let runtime = builder.enable_all().build().context("starting the asynchronous runtime")?;
-    let outcome = runtime.block_on(main());
+    let traces = Traces::start(&config.telemetry, role, runtime.handle()).or_usage()?;
+    let outcome = runtime.block_on(main(&traces));
+    traces.stop(LAST_SPANS);
     // What the shutdown deadline cut off must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
@@ -64,16 +71,18 @@ pub(crate) fn run<F: Future<Output = Outcome>>(
 
 impl Host {
     /// Takes the directory and the address. `role` is which of the processes on one directory this is.
-    pub(crate) async fn open(config: &Config, role: &str) -> Result<Self, crate::exit::Failure> {
+    pub(crate) async fn open(config: &Config, role: &str, traces: &Traces) -> Result<Self, crate::exit::Failure> {
         let stop = runtime::signals::listen().context("listening for signals")?;
         let dir = DataDir::new(&config.server.data_dir);
         dir.create().or_usage()?;
         let held = dir.hold(role).or_usage()?;
         let listen = Listen::bind(&config.server).await.or_usage()?;
+        let registry = Registry::new();
+        traces.register(&registry).context("registering the metrics of traces")?;
         Ok(Self {
             stop,
             dir,
-            registry: Registry::new(),
+            registry,
             readiness: Readiness::default(),
             listen,
             held,

@@ -11,6 +11,7 @@ mod data_dir;
 mod engine;
 mod exit;
 mod host;
+mod healthcheck;
 mod keys;
 mod lists;
 mod loadtest;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Lists(command) => lists::run(&global, command),
         Command::Config(command) => settings::run(&global, &command),
         Command::Alerter(command) => alert_routes::run(&global, &command),
+        Command::Healthcheck(args) => healthcheck::run(&global, &args),
         Command::Completions { shell } => cli::completions(shell),
     };
     exit::code(result)

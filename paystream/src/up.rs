@@ -7,6 +7,7 @@ use anyhow::{Context as _, anyhow};
 use gateway::{ApiKeys, Scope};
 use runtime::Service;
 use runtime::signals::Hangups;
+use runtime::trace::Traces;
 use tokio_util::sync::CancellationToken;
 
 use self::banner::Banner;
@@ -24,7 +25,7 @@ const TEST_MERCHANT: &str = "test";
 pub(crate) fn run(global: &Global, args: UpArgs) -> Outcome {
     let mut config = config::load(global.config.as_deref())?.value;
     apply(args, &mut config).or_usage()?;
-    host::run(global, &config, || up(&config))
+    host::run(global, &config, WHOLE, async |traces| up(&config, traces).await)
 }
 
 /// The command line goes before the configuration.
@@ -48,8 +49,8 @@ fn apply(args: UpArgs, config: &mut Config) -> anyhow::Result<()> {
 }
 
 /// Starts the stages in the order data flows, serves until asked to stop, and stops them in that order.
-async fn up(config: &Config) -> Outcome {
-    let host = Host::open(config, WHOLE).await?;
+async fn up(config: &Config, traces: &Traces) -> Outcome {
+    let host = Host::open(config, WHOLE, traces).await?;
     // From here on SIGHUP does not end the process.
     let hangups = Hangups::listen().context("listening for SIGHUP")?;
     let keys = ApiKeys::load(&host.dir.api_keys()).or_usage()?;

@@ -2,8 +2,8 @@
 //!
 //! The commented file of defaults is the schema: a key that it does not have is an error, and so is a
 //! value of another type than its default. The user's file is laid over it, and environment variables
-//! `PAYSTREAM__SECTION__KEY=value` over both. Every error is found before any is reported, each with
-//! its dotted key and where it was set.
+//! `PAYSTREAM__SECTION__KEY=value` over both (or `PAYSTREAM__SECTION__KEY__FILE=/path`, for secrets). Every
+//! error is found before any is reported, each with its dotted key and where it was set.
 
 mod environment;
 mod merge;

@@ -1,4 +1,8 @@
-//! `PAYSTREAM__SECTION__KEY=value`.
+//! `PAYSTREAM__SECTION__KEY=value`, or `PAYSTREAM__SECTION__KEY__FILE=/path` for a value that is in a file.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
 
 use toml::{Table, Value};
 
@@ -7,6 +11,11 @@ use super::merge::{Merge, describe, lookup};
 
 /// What the names of environment variables that set configuration begin with.
 pub const PREFIX: &str = "PAYSTREAM__";
+
+/// What the name of a variable ends with whose value is in a file.
+const FILE: &str = "__FILE";
+/// A secret or a list; more than this is another file than was meant.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The environment variables of this process that set configuration.
 #[must_use]
@@ -20,9 +29,25 @@ pub fn environment() -> Vec<(String, String)> {
 pub(super) fn add(merge: &mut Merge<'_>, env: impl IntoIterator<Item = (String, String)>) {
     let mut variables: Vec<_> = env.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     variables.sort();
-    for (name, text) in variables {
-        let path = path_of(merge, &name[PREFIX.len()..]);
-        let source = Source::Environment(name);
+    let names: BTreeSet<String> = variables.iter().map(|(name, _)| name.clone()).collect();
+    for (name, mut text) in variables {
+        let mut path = path_of(merge, &name[PREFIX.len()..]);
+        let source = Source::Environment(name.clone());
+        if let Some(plain) = names_a_file(merge, &name, &path) {
+            path.pop();
+            let read = if names.contains(plain) {
+                Err(format!("is set by {plain} as well: keep one of the two"))
+            } else {
+                read(&text)
+            };
+            match read {
+                Ok(value) => text = value,
+                Err(message) => {
+                    merge.error(&path, message, &source);
+                    continue;
+                }
+            }
+        }
         let parsed = match lookup(merge.defaults, &path) {
             Some(Value::Table(_)) if !merge.is_free_form(&path) => {
                 Err("is a section, not a value: name one of its keys after another `__`".to_owned())
@@ -39,6 +64,30 @@ pub(super) fn add(merge: &mut Merge<'_>, env: impl IntoIterator<Item = (String, 
             Err(message) => merge.error(&path, message, &source),
         }
     }
+}
+
+/// The variable that would hold the value itself, if this one names a file: not where `file` is a key of its
+/// own.
+fn names_a_file<'n>(merge: &Merge<'_>, name: &'n str, path: &[String]) -> Option<&'n str> {
+    let plain = name.strip_suffix(FILE)?;
+    let holder = lookup(merge.defaults, &path[..path.len() - 1]);
+    let is_key = lookup(merge.defaults, path).is_some() || holder.is_some_and(Value::is_table);
+    (!is_key && plain.len() > PREFIX.len()).then_some(plain)
+}
+
+/// What a file says, without the line break at its end.
+fn read(path: &str) -> Result<String, String> {
+    let refused = |why: &dyn std::fmt::Display| {
+        format!("cannot be read from `{path}`: {why}. Name a file that holds nothing but the value")
+    };
+    let mut text = String::new();
+    let file = File::open(path).map_err(|e| refused(&e))?;
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| refused(&e))?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(refused(&format_args!("it is larger than {FILE_BYTES_MAX} bytes")));
+    }
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    Ok(text)
 }
 
 /// A default beside a key of the user's own, whose type the key shares; a text where there is none.

@@ -195,3 +195,54 @@ fn secrets_are_not_printed_and_an_error_does_not_echo_a_value() {
     let misplaced = errors("", &[("PAYSTREAM__SERVER__MAX_CONNECTIONS", "123:abc")]);
     assert!(!misplaced[0].contains("123:abc"), "{misplaced:?}");
 }
+
+#[test]
+fn a_value_may_be_in_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let loaded: Loaded<Config> = load(
+        &SCHEMA,
+        None,
+        [
+            ("PAYSTREAM__ALERTER__TELEGRAM__TOKEN__FILE".to_owned(), path("token", "12:ab c\r\n")),
+            ("PAYSTREAM__GATEWAY__DEADLINE_MS__FILE".to_owned(), path("deadline", "300\n")),
+            // Keys of the user's own may be called anything.
+            ("PAYSTREAM__GATEWAY__MODES__FILE".to_owned(), "approve".to_owned()),
+        ],
+    )
+    .unwrap();
+    assert_eq!(loaded.value.alerter.telegram.token, "12:ab c");
+    assert_eq!(loaded.value.gateway.deadline_ms, 300);
+    assert_eq!(loaded.value.gateway.modes["FILE"], "approve");
+    let variable = "PAYSTREAM__ALERTER__TELEGRAM__TOKEN__FILE";
+    assert_eq!(loaded.source_of("alerter.telegram.token"), Source::Environment(variable.to_owned()));
+}
+
+#[test]
+fn a_value_that_cannot_be_read_from_its_file_is_an_error_with_variable_and_path() {
+    let secret = "s3cret";
+    let ConfigErrors(errors) = load::<Config>(
+        &SCHEMA,
+        None,
+        [
+            ("PAYSTREAM__ALERTER__TELEGRAM__TOKEN__FILE", "/no/such/file"),
+            ("PAYSTREAM__SERVER__LISTEN", secret),
+            ("PAYSTREAM__SERVER__LISTEN__FILE", "/some/file"),
+            ("PAYSTREAM__SERVER__NOSUCH__FILE", "/dev/null"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    )
+    .unwrap_err();
+    let shown: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(shown.len(), 3, "{shown:?}");
+    let token = &shown[0];
+    assert!(token.contains("PAYSTREAM__ALERTER__TELEGRAM__TOKEN__FILE: `alerter.telegram.token`"), "{token}");
+    assert!(token.contains("`/no/such/file`"), "{token}");
+    assert!(shown[1].contains("`server.listen` is set by PAYSTREAM__SERVER__LISTEN as well"), "{shown:?}");
+    assert!(shown[2].contains("`server.nosuch` is not a known key"), "{shown:?}");
+    assert!(!shown.concat().contains(secret), "{shown:?}");
+}

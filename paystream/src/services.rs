@@ -1,0 +1,207 @@
+//! `paystream gateway|fraud-analyzer|alerter|analytics`: one stage as a process of its own, on Kafka.
+//!
+//! A stage is the same code as under `up`; what differs is the log it gets, and who its neighbours are.
+
+use std::sync::Arc;
+
+use ::gateway::{ApiKeys, Gateway, Tokeniser};
+use alerter::Alerter;
+use anyhow::{Context as _, anyhow};
+use axum::Router;
+use eventlog::{Change, EventLog, KafkaLog, Membership};
+use fraud_analyzer::Analyzer;
+use runtime::Service;
+use runtime::signals::Hangups;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Global, ServiceArgs};
+use crate::config::{self, Config};
+use crate::exit::{Failure, OrUsage as _, Outcome};
+use crate::host::{self, Host, Reloader, Serving};
+
+/// A stage that can be a process of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Gateway,
+    FraudAnalyzer,
+    Alerter,
+    Analytics,
+}
+
+impl Stage {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::FraudAnalyzer => "fraud-analyzer",
+            Self::Alerter => "alerter",
+            Self::Analytics => "analytics",
+        }
+    }
+
+    /// Where it listens when nothing else is said.
+    const fn listen(self) -> &'static str {
+        match self {
+            Self::Gateway => "127.0.0.1:8080",
+            Self::FraudAnalyzer => "127.0.0.1:8081",
+            Self::Alerter => "127.0.0.1:8082",
+            Self::Analytics => "127.0.0.1:8083",
+        }
+    }
+}
+
+pub(crate) fn run(global: &Global, stage: Stage, args: ServiceArgs) -> Outcome {
+    let loaded = config::load(global.config.as_deref())?;
+    let listen_is_set = loaded.source_of("server.listen") != runtime::config::Source::Default;
+    let mut config = loaded.value;
+    if let Some(listen) = args.listen {
+        config.server.listen = listen;
+    } else if !listen_is_set {
+        stage.listen().clone_into(&mut config.server.listen);
+    }
+    if let Some(dir) = args.data_dir {
+        config.server.data_dir = dir;
+    }
+    if config.kafka.brokers.is_empty() {
+        return Err(Failure::Usage(anyhow!(
+            "kafka.brokers is empty: `paystream {}` is a part of the distributed system and needs Kafka; name its \
+             brokers with PAYSTREAM__KAFKA__BROKERS=host:9092, or run everything in one process with `paystream up`",
+            stage.name()
+        )));
+    }
+    host::run(global, &config, || serve(&config, stage))
+}
+
+async fn serve(config: &Config, stage: Stage) -> Outcome {
+    let host = Host::open(config, stage.name()).await?;
+    let kafka = KafkaLog::open(config.kafka.clone()).await;
+    let kafka = Arc::new(kafka.context("connecting to Kafka").or_usage()?);
+    kafka.register(&host.registry).context("registering the metrics of Kafka's client")?;
+    let log: Arc<dyn EventLog> = kafka.clone();
+    match stage {
+        Stage::Gateway => gateway(config, host, log, kafka).await,
+        Stage::FraudAnalyzer => fraud_analyzer(config, host, log, kafka).await,
+        Stage::Alerter => alerter(config, host, log, kafka).await,
+        Stage::Analytics => analytics(config, host, log, kafka).await,
+    }
+}
+
+async fn gateway(config: &Config, host: Host, log: Arc<dyn EventLog>, kafka: Arc<KafkaLog>) -> Outcome {
+    let keys = ApiKeys::load(&host.dir.api_keys()).or_usage()?;
+    host::admit(&keys, &host.listen, config)?;
+    host.readiness.set_not_ready("gateway", "catching up with the log");
+    let mut settings = config.gateway.clone();
+    settings.allow_anonymous_test_merchant = host.listen.is_loopback();
+    let tokeniser = Tokeniser::open(&host.dir.keys()).or_usage()?;
+    let lists = config.scoring.ruleset().or_usage()?.lists();
+    let gateway = Gateway::start(settings, keys, tokeniser, log, lists, host.dir.path(), &host.registry)
+        .context("starting the gateway")?;
+    let stop = host.stop.clone();
+    let mut serving = host.serve(config, gateway.router(), Router::new())?;
+    let ready = tokio::select! {
+        ready = gateway.ready() => ready,
+        () = stop.cancelled() => false,
+    };
+    if ready {
+        serving.set_ready("gateway");
+        up(&mut serving, Stage::Gateway)?;
+    }
+    serving.until_stopped(vec![gateway.service, close_when_asked(kafka)]).await
+}
+
+async fn fraud_analyzer(
+    config: &Config,
+    host: Host,
+    log: Arc<dyn EventLog>,
+    kafka: Arc<KafkaLog>,
+) -> Outcome {
+    // From here on SIGHUP does not end the process.
+    let hangups = Hangups::listen().context("listening for SIGHUP")?;
+    let ruleset = config.scoring.ruleset().or_usage()?;
+    let analyzer = Analyzer::start(config.analyzer.clone(), ruleset, log, host.dir.path(), &host.registry)
+        .context("starting the fraud-analyzer")?;
+    let reloader =
+        Reloader { scoring: config.scoring.clone(), rulesets: analyzer.rulesets.clone(), lists: None };
+    let operators = reloader.router();
+    reloader.heed(hangups, host.stop.clone());
+    let mut serving = host.serve_internal(config, operators)?;
+    up(&mut serving, Stage::FraudAnalyzer)?;
+    serving.until_stopped(vec![analyzer.service, close_when_asked(kafka)]).await
+}
+
+async fn alerter(config: &Config, host: Host, log: Arc<dyn EventLog>, kafka: Arc<KafkaLog>) -> Outcome {
+    let stop = host.stop.clone();
+    let Some(seat) = Seat::take(&*log, Stage::Alerter, &stop).await? else { return Ok(()) };
+    let alerter = Alerter::start(config.alerter.clone(), log, &host.dir.alerter(), &host.registry)
+        .context("starting the alerter")
+        .or_usage()?;
+    let mut serving = host.serve_internal(config, Router::new())?;
+    up(&mut serving, Stage::Alerter)?;
+    serving.until_stopped(vec![alerter.service, seat.keep(), close_when_asked(kafka)]).await
+}
+
+/// Says where the process can be reached.
+fn up(serving: &mut Serving, stage: Stage) -> anyhow::Result<()> {
+    serving.announce()?;
+    tracing::info!(url = serving.urls.api, "paystream {} is up", stage.name());
+    Ok(())
+}
+
+/// A turn at what one process does at a time; others stand by.
+struct Seat {
+    membership: Box<dyn Membership>,
+}
+
+impl Seat {
+    /// Waits for the turn. `None` when asked to stop before it came.
+    async fn take(
+        log: &dyn EventLog,
+        stage: Stage,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Option<Self>> {
+        let mut membership = log.join(stage.name(), 1).await.context("joining the others of this kind")?;
+        tracing::info!("waiting for the turn of this process: one works at a time");
+        loop {
+            tokio::select! {
+                change = membership.changed() => if let Change::Gained(_) = change? {
+                    return Ok(Some(Self { membership }));
+                },
+                () = stop.cancelled() => {
+                    membership.leave().await;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Keeps the turn until asked to stop. A turn that is lost ends the process: its supervisor starts it again,
+    /// to stand by.
+    fn keep(self) -> Service {
+        let stop = CancellationToken::new();
+        let asked = stop.clone();
+        let mut membership = self.membership;
+        let task = tokio::spawn(async move {
+            let ended = tokio::select! {
+                change = membership.changed() => match change {
+                    Ok(change) => Err(anyhow!("another process has taken over ({change:?}): this one ends")),
+                    Err(error) => Err(error.into()),
+                },
+                () = asked.cancelled() => Ok(()),
+            };
+            membership.leave().await;
+            ended
+        });
+        Service { name: "turn", stop, task }
+    }
+}
+
+/// The log as a service: last to stop, because everyone writes to it.
+fn close_when_asked(log: Arc<KafkaLog>) -> Service {
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    let task = tokio::spawn(async move {
+        asked.cancelled().await;
+        log.close().await;
+        Ok(())
+    });
+    Service { name: "log", stop, task }
+}
