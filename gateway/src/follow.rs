@@ -113,7 +113,13 @@ async fn read(app: &App, partition: u32, next: &mut u64) -> Result<bool, CatchUp
     let records = match app.log.read(topics::CREATED, partition, *next, READ_RECORDS, Duration::ZERO).await {
         Ok(records) => records,
         Err(LogError::OffsetOutOfRange { start, end, .. }) => {
-            tracing::warn!(partition, from = *next, start, end, "transactions were removed before they were read");
+            tracing::warn!(
+                partition,
+                from = *next,
+                start,
+                end,
+                "transactions were removed before they were read"
+            );
             *next = start.min(end);
             return Ok(true);
         }

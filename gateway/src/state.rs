@@ -82,7 +82,8 @@ impl Shared {
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let metrics = Metrics::new(registry).context("registering the gateway's metrics")?;
-        let redis = config.redis.is_on().then(|| Redis::new(&config.redis, config.append_deadline_ms, registry));
+        let redis =
+            config.redis.is_on().then(|| Redis::new(&config.redis, config.append_deadline_ms, registry));
         let partitions = log.partitions(topics::CREATED).context("reading the log's partitions")?;
         let mut fail_modes = HashMap::new();
         for (merchant, &mode) in &config.merchant_fail_modes {

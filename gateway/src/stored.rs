@@ -50,11 +50,7 @@ pub(crate) async fn transaction(app: &Shared, entry: &Entry) -> Result<Transacti
 
 /// What is known of a caller's own transaction; that of another merchant, or of the other mode, is not there
 /// for them.
-pub(crate) async fn own(
-    app: &Shared,
-    caller: &Caller,
-    id: &str,
-) -> Result<(TransactionId, Known), Problem> {
+pub(crate) async fn own(app: &Shared, caller: &Caller, id: &str) -> Result<(TransactionId, Known), Problem> {
     let not_found = || Problem::new(Kind::NotFound, "You have no transaction of this id.");
     let id: TransactionId = id.parse().map_err(|_| not_found())?;
     let known = find(app, id).await?;

@@ -149,11 +149,7 @@ impl Tokeniser {
 
     /// The fingerprints of a request under all keys. `canonical` writes what identifies the request, given
     /// the card's token.
-    pub(crate) fn fingerprints(
-        &self,
-        pan: &Pan,
-        canonical: impl Fn(&CardToken) -> Vec<u8>,
-    ) -> Fingerprints {
+    pub(crate) fn fingerprints(&self, pan: &Pan, canonical: impl Fn(&CardToken) -> Vec<u8>) -> Fingerprints {
         Fingerprints(self.keys.iter().map(|key| key.fingerprint(&canonical(&key.token(pan)))).collect())
     }
 }
@@ -320,6 +316,17 @@ mod tests {
 
         let dropped = with_keys(dir.path(), &[("k2", '2')]).unwrap();
         assert!(!dropped.fingerprints(&card, canonical).matches(&remembered));
+    }
+
+    #[test]
+    fn secrets_that_replicas_share_are_read_and_never_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shared.json");
+        assert!(matches!(Tokeniser::read(&path), Err(TokeniserError::File { .. })));
+        assert!(!path.exists());
+        let first = Tokeniser::open(dir.path()).unwrap().token(&pan("4111111111111111"));
+        std::fs::copy(dir.path().join(KEYS_FILE), &path).unwrap();
+        assert_eq!(Tokeniser::read(&path).unwrap().token(&pan("4111111111111111")), first);
     }
 
     #[test]

@@ -118,12 +118,10 @@ enum Stage {
 impl Ticket {
     async fn claim(redis: &Arc<Redis>, id: TransactionId, fingerprint: &str) -> (Self, Answer) {
         // There before Redis is asked: one that answers too late has claimed all the same.
-        let mut ticket =
-            Self { redis: redis.clone(), id, owner: redis.owner(), stage: Stage::Claimed };
+        let mut ticket = Self { redis: redis.clone(), id, owner: redis.owner(), stage: Stage::Claimed };
         // Seen before the answer: what became unsure meanwhile counts as such.
         let vouches = redis.vouches();
-        let mut command =
-            redis.client.scripts.claim.command(&[&redis.entry_key(id), &redis.view_key(id)]);
+        let mut command = redis.client.scripts.claim.command(&[&redis.entry_key(id), &redis.view_key(id)]);
         command.arg(&ticket.owner).arg(fingerprint);
         command.arg(millis(redis.lease)).arg(redis.client.config.entry_ttl_ms());
         let asked: Option<Vec<Option<Vec<u8>>>> = redis.client.ask(Operation::Claim, &command).await;

@@ -27,6 +27,7 @@ pub(super) enum Operation {
     Limits,
     Read,
     Write,
+    Probe,
 }
 
 impl Operation {
@@ -37,6 +38,7 @@ impl Operation {
             Self::Limits => "limits",
             Self::Read => "read",
             Self::Write => "write",
+            Self::Probe => "probe",
         }
     }
 }
@@ -150,10 +152,7 @@ impl Client {
         started: Instant,
         answer: Result<T, Failure>,
     ) -> Option<T> {
-        self.metrics
-            .seconds
-            .with_label_values(&[operation.name()])
-            .observe(started.elapsed().as_secs_f64());
+        self.metrics.seconds.with_label_values(&[operation.name()]).observe(started.elapsed().as_secs_f64());
         match answer {
             Ok(value) => {
                 self.failures.store(0, Ordering::Relaxed);
@@ -223,9 +222,23 @@ impl Client {
         };
         tokio::select! {
             () = work => {}
+            () = self.beat() => {}
             () = ended => {}
             () = stop.cancelled() => {}
         }
+    }
+
+    /// A gateway that nobody asks anything sees it, too, when Redis goes away.
+    async fn beat(&self) {
+        let command = self.probe();
+        loop {
+            tokio::time::sleep(self.config.retry_interval()).await;
+            let _: Option<i64> = self.ask(Operation::Probe, &command).await;
+        }
+    }
+
+    fn probe(&self) -> Cmd {
+        self.scripts.probe.command(&[&format!("{}probe", self.config.key_prefix)])
     }
 
     /// Up is a Redis that knows the scripts and takes writes.
@@ -235,8 +248,7 @@ impl Client {
         let timeout_at = self.config.response_timeout().max(Duration::from_millis(50));
         let setup = async {
             self.scripts.load().exec_async(&mut probe).await?;
-            let key = format!("{}probe", self.config.key_prefix);
-            self.scripts.probe.command(&[&key]).exec_async(&mut probe).await
+            self.probe().exec_async(&mut probe).await
         };
         timeout(timeout_at, setup).await.map_err(|_| Failure::Timeout)?.map_err(Failure::Reply)?;
         self.warn_of_eviction(probe).await;

@@ -146,9 +146,11 @@ fn check_url(url: &str) -> Result<(), String> {
         return Ok(());
     }
     if ["rediss:", "valkeys:"].iter().any(|scheme| url.starts_with(scheme)) {
-        return Err("this build speaks no TLS to Redis: use redis://, over a private network or a TLS tunnel \
+        return Err(
+            "this build speaks no TLS to Redis: use redis://, over a private network or a TLS tunnel \
                     such as stunnel"
-            .to_owned());
+                .to_owned(),
+        );
     }
     url.into_connection_info().map(drop).map_err(|_| {
         "must be empty, or an address such as redis://:password@redis.internal:6379/0".to_owned()

@@ -34,7 +34,7 @@ pub(crate) use known::Known;
 
 use crate::ledger::Entry;
 use crate::metrics::RedisMetrics;
-use crate::state::App;
+use crate::state::{App, Door};
 use client::{Client, Operation};
 use config::RedisConfig;
 use writes::{Write, Writes};
@@ -66,6 +66,12 @@ impl Redis {
 
     /// Keeps Redis connected and writes to it, until `stop`.
     pub(crate) async fn run(&self, app: &App, stop: &CancellationToken) {
+        let mut door = app.door.subscribe();
+        tokio::select! {
+            _ = door.wait_for(|door| *door != Door::Starting) => {}
+            () = stop.cancelled() => {}
+        }
+        self.writes.begin(app).await;
         self.client.keep_up(stop, || self.writes.work(app, &self.client)).await;
         // What the last requests left, so that another replica can tell of them.
         self.writes.flush(&self.client).await;

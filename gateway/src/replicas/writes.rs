@@ -26,10 +26,22 @@ const FLUSH: Duration = Duration::from_millis(500);
 
 /// One thing to write.
 pub(super) enum Write {
-    Accepted { key: String, entry: String, ttl_ms: u64 },
-    Decided { key: String, document: Vec<u8>, ttl_ms: u64 },
+    Accepted {
+        key: String,
+        entry: String,
+        ttl_ms: u64,
+    },
+    Decided {
+        key: String,
+        document: Vec<u8>,
+        ttl_ms: u64,
+    },
     /// See the script.
-    Amend { key: String, owner: String, lease_ms: i64 },
+    Amend {
+        key: String,
+        owner: String,
+        lease_ms: i64,
+    },
 }
 
 impl Write {
@@ -72,8 +84,8 @@ pub(super) struct Writes {
 /// moment after the record was read, so making up begins at the older one.
 #[derive(Default)]
 struct Flushed {
-    older: Option<Positions>,
-    newer: Option<Positions>,
+    older: Positions,
+    newer: Positions,
     noted_at: Option<Instant>,
 }
 
@@ -85,6 +97,17 @@ struct Positions {
 }
 
 impl Positions {
+    /// The ends of both topics.
+    async fn ends(app: &App) -> Result<Self, LogError> {
+        let mut ends = Self::default();
+        for (topic, ends) in [(topics::CREATED, &mut ends.created), (topics::DECIDED, &mut ends.decided)] {
+            for partition in 0..app.log.partitions(topic)? {
+                ends.push(app.log.bounds(topic, partition).await?.1);
+            }
+        }
+        Ok(ends)
+    }
+
     /// Up to where the ledger has all of both topics.
     fn of(app: &App) -> anyhow::Result<Self> {
         let partitions = 0..app.log.partitions(topics::DECIDED)?;
@@ -134,7 +157,6 @@ impl Writes {
         let mut inbox = self.inbox.lock().await;
         let mut batch = Vec::with_capacity(BATCH_WRITES);
         loop {
-            self.note_start(app);
             if inbox.recv_many(&mut batch, BATCH_WRITES).await == 0 {
                 return;
             }
@@ -163,14 +185,16 @@ impl Writes {
         let _ = tokio::time::timeout(FLUSH, flushing).await;
     }
 
-    /// Before the first write: nothing is missing before here.
-    fn note_start(&self, app: &App) {
-        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
-        if flushed.older.is_none()
-            && let Ok(positions) = Positions::of(app)
-        {
-            flushed.older = Some(positions.clone());
-            flushed.newer = Some(positions);
+    /// Before the first write: what this gateway finds in the log is not for it to write.
+    pub(super) async fn begin(&self, app: &App) {
+        match Positions::ends(app).await {
+            Ok(ends) => {
+                let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+                *flushed = Flushed { older: ends.clone(), newer: ends, noted_at: None };
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the ends of the log cannot be read: Redis gets more than it needs");
+            }
         }
     }
 
@@ -184,7 +208,7 @@ impl Writes {
             return;
         }
         let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
-        flushed.older = flushed.newer.replace(positions);
+        flushed.older = std::mem::replace(&mut flushed.newer, positions);
         flushed.noted_at = Some(Instant::now());
     }
 
@@ -212,16 +236,26 @@ impl Writes {
     async fn restore(&self, app: &App, client: &Client) -> anyhow::Result<Option<u64>> {
         let from = {
             let flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
-            flushed.older.clone().unwrap_or_default()
+            flushed.older.clone()
         };
         let Some(redis) = &app.redis else { return Ok(None) };
+        let since_us = |ttl_ms: u64| app.clock.now_us() - i64::try_from(ttl_ms * 1_000).unwrap_or(i64::MAX);
+        let keyed_since_us = since_us(client.config.entry_ttl_ms());
+        let view_since_us = since_us(client.config.view_ttl_ms());
         let created = |position, record: &LoggedRecord| {
             let transaction = decoded::<Transaction>(record)?;
             let keyed = transaction.idempotency_key.is_some();
+            let wanted_since_us = if keyed { keyed_since_us } else { view_since_us };
+            if transaction.accepted_at_us < wanted_since_us {
+                return None;
+            }
             Some(redis.acceptance(transaction.id, &Entry::of(&transaction, position, true), keyed))
         };
         let decided = |_, record: &LoggedRecord| {
             let Decided { transaction, decision, decided_at_us, .. } = decoded(record)?;
+            if transaction.accepted_at_us < view_since_us {
+                return None;
+            }
             let progress = Progress::Decided { decision: &decision, decided_at_us };
             Some(redis.decision(transaction.id, answer::body(&transaction, &progress)))
         };
@@ -256,9 +290,9 @@ impl Writes {
                 };
                 let Some(last) = records.last() else { break };
                 next = last.offset + 1;
-                let writes = records.iter().filter_map(|record| {
-                    write(Position { partition, offset: record.offset }, record)
-                });
+                let writes = records
+                    .iter()
+                    .filter_map(|record| write(Position { partition, offset: record.offset }, record));
                 if send(client, writes).await.is_none() {
                     return Ok(None);
                 }
