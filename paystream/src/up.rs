@@ -72,7 +72,7 @@ async fn up(config: &Config) -> Outcome {
     dir.create().or_usage()?;
     let mut held = dir.hold().or_usage()?;
     let listen = Listen::bind(&config.server).await.or_usage()?;
-    let keys = ApiKeys::load(&dir.api_keys()).or_usage()?;
+    let keys = ApiKeys::load(&dir.api_keys_or(&config.gateway.api_keys_file)).or_usage()?;
     admit(&keys, &listen, config)?;
 
     let registry = prometheus::Registry::new();
@@ -123,11 +123,14 @@ fn admit(keys: &ApiKeys, listen: &Listen, config: &Config) -> Outcome {
         return Ok(());
     }
     if keys.is_empty() {
+        let file = &config.gateway.api_keys_file;
+        let dir = config.server.data_dir.display();
+        let arguments =
+            if file.as_os_str().is_empty() { format!(" --data-dir {dir}") } else { String::new() };
         return Err(Failure::Usage(anyhow!(
             "{} is not a loopback address and there are no API keys: anyone could call. Make one first with \
-             `paystream keys create --data-dir {}`, or listen on 127.0.0.1",
+             `paystream keys create{arguments}`, or listen on 127.0.0.1",
             config.server.listen,
-            config.server.data_dir.display()
         )));
     }
     if config.demo.enabled {
