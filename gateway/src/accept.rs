@@ -25,9 +25,12 @@ use crate::auth::Caller;
 use crate::ledger::Entry;
 use crate::pending::{Busy, Claim, Verdict};
 use crate::problem::{self, Kind, Problem};
+use crate::replicas::Known;
+use crate::replicas::claims::{Ticket, Turn, take_turn};
 use crate::request::{self, Form, Submission};
 use crate::state::{App, Shared, unavailable};
 use crate::stored::Stored;
+use crate::tokenise::Fingerprints;
 
 /// The name of the span of a write to the log.
 const SEND: &str = "send transactions.created";
@@ -50,6 +53,7 @@ pub(crate) struct Call<'a> {
 struct Held {
     id: TransactionId,
     claim: Claim,
+    fingerprints: Fingerprints,
     decision: oneshot::Receiver<Verdict>,
     until: Instant,
 }
@@ -70,11 +74,16 @@ pub(crate) async fn submit(app: &App, body: &[u8], call: &Call<'_>) -> Result<An
 
 async fn settle(app: &App, work: Work, held: Held, call: &Call<'_>) -> Result<Answer, Problem> {
     let transaction = match work {
-        Work::Replay(entry) => return replay(app, held, &entry, call).await,
+        Work::Replay(entry) => return replay(app, held, entry.into(), call).await,
         Work::New(transaction) => transaction,
     };
+    let ticket = match take_turn(app, &transaction, &held.fingerprints).await? {
+        Turn::Replay(known) => return replay(app, held, *known, call).await,
+        Turn::Write(ticket) => ticket,
+    };
     // Held by the write too, so that a retry waits for it even when this request is dropped.
-    let write = tokio::spawn(scope::carried(store(app.clone(), transaction.clone(), held.claim.clone())));
+    let store = store(app.clone(), transaction.clone(), held.claim.clone(), ticket);
+    let write = tokio::spawn(scope::carried(store));
     match timeout(Duration::from_millis(app.config.append_deadline_ms), write).await {
         Ok(Ok(stored)) => stored?,
         Ok(Err(_panicked)) => return Err(problem::internal()),
@@ -92,11 +101,12 @@ fn claim(app: &App, body: &[u8], call: &Call<'_>) -> Result<(Work, Held), Proble
     let accepted_at_us = app.clock.now_us();
     let submission = request::parse(body, call.form, call.header_key, accepted_at_us)?;
     let token = app.tokeniser.token(&submission.card.pan);
-    let fingerprint = app.tokeniser.fingerprint(&canonical(&submission, call.caller, &token));
+    let fingerprints =
+        app.tokeniser.fingerprints(&submission.card.pan, |token| canonical(&submission, call.caller, token));
     let key = submission.idempotency_key.as_deref();
     let id = key.map_or_else(TransactionId::random, |key| TransactionId::derive(&call.caller.merchant, key));
     // Claimed before the ledger is asked: of two requests with one key, one is seen by the other.
-    let (claim, decision) = app.pending.claim(id, Some(fingerprint.mac())).map_err(refuse_busy)?;
+    let (claim, decision) = app.pending.claim(id, Some(fingerprints.active().mac())).map_err(refuse_busy)?;
     // A write of this id may have failed since the first look: it shut the door before it let go.
     app.check_open()?;
     let known = match key {
@@ -107,7 +117,7 @@ fn claim(app: &App, body: &[u8], call: &Call<'_>) -> Result<(Work, Held), Proble
     let until = (call.started + submission.deadline.unwrap_or(default)).min(call.latest);
     let work = match known {
         None => {
-            let fingerprint = fingerprint.to_string();
+            let fingerprint = fingerprints.active().to_string();
             Work::New(Arc::new(transaction(
                 app,
                 submission,
@@ -119,20 +129,16 @@ fn claim(app: &App, body: &[u8], call: &Call<'_>) -> Result<(Work, Held), Proble
             )))
         }
         Some(entry) => {
-            let same =
-                app.tokeniser.matches(&entry.fingerprint, &submission.card.pan, &fingerprint, |token| {
-                    canonical(&submission, call.caller, token)
-                });
-            if !same {
+            if !fingerprints.matches(&entry.fingerprint) {
                 return Err(other_request());
             }
             Work::Replay(entry)
         }
     };
-    Ok((work, Held { id, claim, decision, until }))
+    Ok((work, Held { id, claim, fingerprints, decision, until }))
 }
 
-fn refuse_busy(busy: Busy) -> Problem {
+pub(crate) fn refuse_busy(busy: Busy) -> Problem {
     match busy {
         Busy::Same => Problem::new(
             Kind::InProgress,
@@ -144,7 +150,7 @@ fn refuse_busy(busy: Busy) -> Problem {
     }
 }
 
-fn other_request() -> Problem {
+pub(crate) fn other_request() -> Problem {
     Problem::new(
         Kind::IdempotencyMismatch,
         "This idempotency key was used for another request. Use a new key for a new transaction.",
@@ -240,7 +246,12 @@ fn transaction(
 }
 
 /// Log, then ledger. Runs to its end whatever becomes of the request.
-async fn store(app: App, transaction: Arc<Transaction>, claim: Claim) -> Result<(), Problem> {
+async fn store(
+    app: App,
+    transaction: Arc<Transaction>,
+    claim: Claim,
+    mut ticket: Option<Ticket>,
+) -> Result<(), Problem> {
     let span = scope::trace().and_then(|parent| trace::child("gateway", trace::Kind::Producer, SEND, parent));
     let record = NewRecord {
         topic: topics::CREATED,
@@ -250,13 +261,14 @@ async fn store(app: App, transaction: Arc<Transaction>, claim: Claim) -> Result<
         timestamp_ms: transaction.accepted_at_us / 1_000,
     };
     let unsure = Unsure(&app);
-    let appended = app.log.append(vec![record]).await;
+    claim.writes();
+    let appended = Ticket::hold(&mut ticket, app.log.append(vec![record])).await;
     if let Some(span) = span {
         end(span, &transaction, &appended);
     }
     let result = match appended {
-        Ok(positions) => note_accepted(&app, &transaction, positions.first().copied()),
-        Err(error) => Err(append_failed(&app, &error)),
+        Ok(positions) => note_accepted(&app, &transaction, positions.first().copied(), ticket),
+        Err(error) => Err(append_failed(&app, &error, ticket)),
     };
     std::mem::forget(unsure);
     // A retry may come in from here on: the ledger knows, or the door is shut.
@@ -287,10 +299,22 @@ impl Drop for Unsure<'_> {
     }
 }
 
-fn note_accepted(app: &Shared, transaction: &Transaction, position: Option<Position>) -> Result<(), Problem> {
+fn note_accepted(
+    app: &Shared,
+    transaction: &Transaction,
+    position: Option<Position>,
+    ticket: Option<Ticket>,
+) -> Result<(), Problem> {
     let position = position.expect("the log returns a position for each record");
+    let entry = Entry::of(transaction, position, false);
+    if let Some(redis) = &app.redis {
+        redis.accepted(transaction.id, &entry, transaction.idempotency_key.is_some());
+    }
+    if let Some(ticket) = ticket {
+        ticket.settled();
+    }
     let timer = app.metrics.ledger_write_seconds.start_timer();
-    let inserted = app.ledger.insert(transaction.id, &Entry::of(transaction, position, false));
+    let inserted = app.ledger.insert(transaction.id, &entry);
     timer.observe_duration();
     if let Err(error) = inserted {
         tracing::error!(error = %error, "the ledger could not be written: accepting nothing until it can be");
@@ -304,7 +328,10 @@ fn note_accepted(app: &Shared, transaction: &Transaction, position: Option<Posit
     Ok(())
 }
 
-fn append_failed(app: &Shared, error: &LogError) -> Problem {
+fn append_failed(app: &Shared, error: &LogError, ticket: Option<Ticket>) -> Problem {
+    if let (LogError::Full | LogError::Closed, Some(ticket)) = (error, ticket) {
+        ticket.nothing_written();
+    }
     match error {
         LogError::Full => unavailable("The log is busy. Nothing was accepted; try again."),
         LogError::Closed => unavailable("The gateway is shutting down. Nothing was accepted; try again."),
@@ -332,7 +359,11 @@ async fn answer(
             Ok(Ok(Verdict { decision, decided_at_us })) => {
                 app.metrics.decision_seconds.observe(call.started.elapsed().as_secs_f64());
                 let progress = Progress::Decided { decision: &decision, decided_at_us };
-                (StatusCode::CREATED, answer::body(transaction, &progress))
+                let body = answer::body(transaction, &progress);
+                if let Some(redis) = &app.redis {
+                    redis.decided(held.id, &body);
+                }
+                (StatusCode::CREATED, body)
             }
             _ => {
                 app.metrics.degraded.inc();
@@ -347,21 +378,16 @@ async fn answer(
 }
 
 /// The answer for a transaction that was accepted before: its decision if there is one by now.
-async fn replay(app: &App, held: Held, entry: &Entry, call: &Call<'_>) -> Result<Answer, Problem> {
+async fn replay(app: &App, held: Held, known: Known, call: &Call<'_>) -> Result<Answer, Problem> {
     app.metrics.replayed.inc();
-    match Stored::read(app, held.id, entry).await? {
-        Stored::Decided(decided) => {
-            let progress =
-                Progress::Decided { decision: &decided.decision, decided_at_us: decided.decided_at_us };
-            let body = answer::body(&decided.transaction, &progress);
-            Ok(Answer {
-                id: held.id,
-                status: StatusCode::CREATED,
-                body,
-                replayed: true,
-                asynchronous: call.asynchronous,
-            })
-        }
+    match Stored::read(app, held.id, known).await? {
+        Stored::Decided(body) => Ok(Answer {
+            id: held.id,
+            status: StatusCode::CREATED,
+            body,
+            replayed: true,
+            asynchronous: call.asynchronous,
+        }),
         Stored::Pending(transaction) => answer(app, &transaction, held, call, true).await,
     }
 }

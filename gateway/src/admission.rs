@@ -1,60 +1,51 @@
-//! The layers a request passes before its handler: address, key, rate, room.
+//! The layers a request passes before its handler: address, key and rate, then room.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::HeaderName;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use crate::auth::Caller;
 use crate::client_ip::{bucket_of, client_ip};
-use crate::limits::Limiter;
 use crate::problem::Problem;
+use crate::replicas::quotas::{self, Take};
 use crate::state::{App, Shared, unavailable};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Before the key is looked at: guessing keys is limited too.
-pub(crate) async fn limit_by_address(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Finds the merchant behind the request, and takes what it costs from the buckets of its address and its
+/// key, in one exchange with Redis. A wrong key costs its address the same: guessing keys is limited too.
+pub(crate) async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let address = client_ip(request.extensions(), request.headers(), &app.trusted_proxies);
-    limited(&app.ip_limiter, bucket_of(address), request, next).await
-}
-
-/// Finds the merchant behind the request.
-pub(crate) async fn authenticate(
-    State(app): State<App>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    let caller = app.authenticator.authenticate(request.headers())?;
-    // Its span names the merchant.
-    let traced = runtime::scope::trace().map(|_| caller.clone());
-    request.extensions_mut().insert(caller);
-    let mut response = next.run(request).await;
-    if let Some(caller) = traced {
-        response.extensions_mut().insert(caller);
+    let caller = app.authenticator.authenticate(request.headers());
+    let mut takes = vec![Take { limiter: &app.ip_limiter, caller: bucket_of(address), cost: 1 }];
+    if let Ok(caller) = &caller {
+        takes.push(Take { limiter: &app.key_limiter, caller: caller.bucket, cost: 1 });
     }
-    Ok(response)
-}
-
-/// After [`authenticate`].
-pub(crate) async fn limit_by_key(State(app): State<App>, request: Request, next: Next) -> Response {
-    let bucket = request.extensions().get::<Arc<Caller>>().map_or(0, |caller| caller.bucket);
-    limited(&app.key_limiter, bucket, request, next).await
-}
-
-async fn limited(limiter: &Limiter, bucket: u128, request: Request, next: Next) -> Response {
-    let (quota, mut response) = match limiter.take(bucket, 1, Instant::now()) {
-        Ok(quota) => (quota, next.run(request).await),
-        Err(exceeded) => (exceeded.quota, exceeded.problem().into_response()),
+    let verdicts = quotas::take(app.redis.as_deref(), &takes).await;
+    let mut response = match (verdicts.iter().find_map(|verdict| verdict.err()), caller) {
+        (Some(exceeded), _) => exceeded.problem().into_response(),
+        (None, Err(problem)) => problem.into_response(),
+        (None, Ok(caller)) => {
+            // Its span names the merchant.
+            let traced = runtime::scope::trace().map(|_| caller.clone());
+            request.extensions_mut().insert(caller);
+            let mut response = next.run(request).await;
+            if let Some(caller) = traced {
+                response.extensions_mut().insert(caller);
+            }
+            response
+        }
     };
-    // Each limit adds its own: both headers are lists.
-    response.headers_mut().append(RATE_LIMIT_POLICY, limiter.policy_header());
-    response.headers_mut().append(RATE_LIMIT, quota.header());
+    // Each limit that was asked adds its own: both headers are lists, of the key before the address.
+    for (take, verdict) in takes.iter().zip(&verdicts).rev() {
+        let quota = verdict.unwrap_or_else(|exceeded| exceeded.quota);
+        response.headers_mut().append(RATE_LIMIT_POLICY, take.limiter.policy_header());
+        response.headers_mut().append(RATE_LIMIT, quota.header());
+    }
     response
 }
 

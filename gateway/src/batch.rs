@@ -38,7 +38,7 @@ pub(crate) async fn submit_batch(
     let asynchronous = body::prefers_async(&parts.headers);
     let lines = lines::split(&bytes)?;
     app.check_open()?;
-    lines::charge(&app, &caller, lines.len())?;
+    lines::charge(&app, &caller, lines.len()).await?;
     let (app, caller, request_id) = (&app, &caller, &request_id);
     let results: Vec<Vec<u8>> = futures::stream::iter(lines)
         .map(|(number, line)| async move {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use eventlog::{LogError, LoggedRecord, Position};
 use events::{Message as _, Transaction, topics};
+use prometheus::IntCounter;
 
 use crate::ledger::{Entry, Ledger, LedgerError, Reader};
 use crate::state::App;
@@ -39,6 +40,12 @@ impl Marks {
     /// The record at a position is in the ledger.
     pub(crate) fn done(&self, position: Position) {
         self.with(position.partition, |mark| mark.done(position.offset));
+    }
+
+    /// Whether the record at a position is in the ledger.
+    pub(crate) fn has(&self, position: Position) -> bool {
+        let has = |mark: &mut Mark| position.offset < mark.next || mark.ahead.contains(&position.offset);
+        self.with(position.partition, has).unwrap_or(false)
     }
 
     /// Records before `start` are no longer in the log; a mark beyond `end` belongs to a log that is gone.
@@ -117,7 +124,7 @@ pub(crate) async fn catch_up(app: &App) -> Result<bool, CatchUpError> {
             let Some(last) = records.last() else { break };
             from = last.offset + 1;
             for record in &records {
-                complete &= take(app, partition, record, oldest_us)?;
+                complete &= take(app, partition, record, oldest_us, &app.metrics.ledger_recovered)?;
             }
         }
     }
@@ -125,8 +132,15 @@ pub(crate) async fn catch_up(app: &App) -> Result<bool, CatchUpError> {
     Ok(complete)
 }
 
-/// One record of the log. Returns whether the ledger has it now.
-fn take(app: &App, partition: u32, record: &LoggedRecord, oldest_us: i64) -> Result<bool, CatchUpError> {
+/// One record of the log. Returns whether the ledger has it now: not while a request of this gateway may be
+/// the one that writes it.
+pub(crate) fn take(
+    app: &App,
+    partition: u32,
+    record: &LoggedRecord,
+    oldest_us: i64,
+    taken: &IntCounter,
+) -> Result<bool, CatchUpError> {
     let position = Position { partition, offset: record.offset };
     let transaction = match Transaction::decode(&record.value) {
         Ok(transaction) => transaction,
@@ -140,11 +154,14 @@ fn take(app: &App, partition: u32, record: &LoggedRecord, oldest_us: i64) -> Res
     };
     let id = transaction.id;
     if transaction.accepted_at_us >= oldest_us && !app.ledger.contains(id)? {
-        let Ok((_claim, _decision)) = app.pending.claim(id, None) else { return Ok(false) };
-        // Its own request may have written it and let go between the two lines above.
+        let claim = app.pending.claim(id, None);
+        if claim.is_err() && app.pending.may_write(id) {
+            return Ok(false);
+        }
+        // Its own request may have written it and let go between the lines above.
         if !app.ledger.contains(id)? {
             app.ledger.insert(id, &Entry::of(&transaction, position, true))?;
-            app.metrics.ledger_recovered.inc();
+            taken.inc();
         }
     }
     app.marks.done(position);

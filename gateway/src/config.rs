@@ -1,11 +1,13 @@
 //! What can be set: the `[gateway]` section.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use events::{Currency, MerchantId, Outcome};
 use serde::Deserialize;
 
 use crate::client_ip::Network;
+use crate::replicas::config::RedisConfig;
 use crate::reporting::Rate;
 
 /// The longest time a merchant may ask the gateway to wait, in milliseconds: a larger `deadline_ms` is
@@ -70,6 +72,16 @@ pub struct GatewayConfig {
     pub reporting_currency: String,
     /// Units of the reporting currency per unit of a currency, as decimal text.
     pub reporting_rates: BTreeMap<String, String>,
+    /// The file of API keys; empty: the data directory's.
+    pub api_keys_file: PathBuf,
+    /// The file of the secrets that card tokens are made with; empty: the data directory's.
+    pub token_keys_file: PathBuf,
+    /// The section `[redis]`, which the wiring puts here.
+    #[serde(skip)]
+    pub redis: RedisConfig,
+    /// Other gateways may write to the same log. Not a setting: the wiring knows what the log is.
+    #[serde(skip)]
+    pub other_gateways: bool,
     /// A request without a key belongs to the test merchant. Not a setting: the wiring sets it, and
     /// only when the server is bound to a loopback address.
     #[serde(skip)]
@@ -95,6 +107,10 @@ impl Default for GatewayConfig {
             trusted_proxies: Vec::new(),
             reporting_currency: "USD".to_owned(),
             reporting_rates: BTreeMap::new(),
+            api_keys_file: PathBuf::new(),
+            token_keys_file: PathBuf::new(),
+            redis: RedisConfig::default(),
+            other_gateways: false,
             allow_anonymous_test_merchant: false,
         }
     }

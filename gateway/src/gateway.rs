@@ -17,7 +17,6 @@ use crate::auth::{ApiKeys, Scope, ScopeGuard};
 use crate::catch_up::catch_up;
 use crate::config::GatewayConfig;
 use crate::ledger::Ledger;
-use crate::metrics::Metrics;
 use crate::state::{App, Door, Shared};
 use crate::tokenise::Tokeniser;
 use crate::{decisions, routes};
@@ -61,9 +60,11 @@ impl Gateway {
         if let Some((key, message)) = config.validate().into_iter().next() {
             bail!("gateway.{key}: {message}");
         }
+        if let Some((key, message)) = config.redis.validate().into_iter().next() {
+            bail!("redis.{key}: {message}");
+        }
         let ledger = Ledger::open(dir).with_context(|| format!("opening the ledger in {}", dir.display()))?;
-        let metrics = Metrics::new(registry).context("registering the gateway's metrics")?;
-        let app = Arc::new(Shared::new(config, keys, tokeniser, log, lists, ledger, metrics)?);
+        let app = Arc::new(Shared::new(config, keys, tokeniser, log, lists, ledger, registry)?);
         let stop = CancellationToken::new();
         let task = tokio::spawn(run(app.clone(), stop.clone()));
         Ok(Self { service: Service { name: "gateway", stop, task }, app })
@@ -111,7 +112,17 @@ async fn run(app: App, stop: CancellationToken) -> anyhow::Result<()> {
         drain(&app).await;
         tail_stop.cancel();
     };
-    tokio::join!(serve, decisions::tail(&app, &tail_stop));
+    let follow = async {
+        if let Some(follower) = &app.follower {
+            follower.tail(&app, &tail_stop).await;
+        }
+    };
+    let share = async {
+        if let Some(redis) = &app.redis {
+            redis.run(&app, &tail_stop).await;
+        }
+    };
+    tokio::join!(serve, decisions::tail(&app, &tail_stop), follow, share);
     let ledger = app.ledger.clone();
     let marks = app.marks.snapshot();
     tokio::task::spawn_blocking(move || ledger.set_created_marks(&marks).and_then(|()| ledger.sync()))

@@ -16,7 +16,7 @@ use crate::observe::StartedAt;
 use crate::problem::Problem;
 use crate::request::Form;
 use crate::state::{App, Door};
-use crate::stored::{Stored, own_entry};
+use crate::stored::{Stored, own};
 
 const JSON: &[&str] = &["application/json"];
 
@@ -62,14 +62,10 @@ pub(crate) async fn show(
     Extension(caller): Extension<Arc<Caller>>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let (id, entry) = own_entry(&app, &caller, &id)?;
-    let body = match Stored::read(&app, id, &entry).await? {
+    let (id, known) = own(&app, &caller, &id).await?;
+    let body = match Stored::read(&app, id, known).await? {
         Stored::Pending(transaction) => answer::body(&transaction, &Progress::Pending),
-        Stored::Decided(decided) => {
-            let progress =
-                Progress::Decided { decision: &decided.decision, decided_at_us: decided.decided_at_us };
-            answer::body(&decided.transaction, &progress)
-        }
+        Stored::Decided(body) => body,
     };
     Ok(answer::json(StatusCode::OK, body))
 }

@@ -19,7 +19,7 @@ use crate::problem::Problem;
 use crate::publish::publish;
 use crate::request::{Errors, Flaw, FreeText, Object};
 use crate::state::{App, unavailable};
-use crate::stored::own_entry;
+use crate::stored::own;
 
 const NOTE: FreeText = FreeText { chars_max: 500 };
 
@@ -40,7 +40,7 @@ pub(crate) async fn label(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (id, _) = own_entry(&app, &caller, &id)?;
+    let (id, _) = own(&app, &caller, &id).await?;
     let (_, bytes) = body::read(&app, request, &["application/json"], BODY_BYTES_MAX).await?;
     let (verdict, note) = parse(&bytes)?;
     let decided = app.ledger.decided(id).map_err(|e| ledger_failed(&e))?;

@@ -62,7 +62,8 @@ pub struct Accepted {
     pub id: TransactionId,
     /// When it was accepted: microseconds since the Unix epoch.
     pub accepted_at_us: i64,
-    /// Whether it was found in the log after a crash, so that its merchant may have had no answer.
+    /// Whether it was found in the log: another replica accepted it, or this one did before a crash, so that
+    /// its merchant may have had no answer.
     pub recovered: bool,
 }
 

@@ -15,9 +15,10 @@
 //! - [`problem`]: every error answer, RFC 9457.
 //! - `pending`: requests under way, and who waits for which decision.
 //! - [`ledger`]: the accepted transactions, for retries and for status.
+//! - [`replicas`]: what gateways share through Redis.
 //! - `accept`: the flow from bytes to an answer.
 //! - `answer`: what a merchant is told.
-//! - `catch_up`, `decisions`: what the log tells the ledger and the waiting requests.
+//! - `catch_up`, `follow`, `decisions`: what the log tells the ledger and the waiting requests.
 //! - `stored`: an accepted transaction, read back from the log.
 //! - `publish`: writing to the log what a merchant said beside transactions.
 //! - `body`, `lines`: reading a request, and many things in one.
@@ -35,6 +36,7 @@ mod catch_up;
 mod client_ip;
 pub mod config;
 mod decisions;
+mod follow;
 mod gateway;
 mod handlers;
 mod labels;
@@ -48,6 +50,7 @@ mod pan;
 mod pending;
 pub mod problem;
 mod publish;
+pub mod replicas;
 mod reporting;
 mod request;
 mod routes;
@@ -59,4 +62,5 @@ pub use auth::{ApiKeys, Scope};
 pub use config::{FailMode, GatewayConfig};
 pub use gateway::Gateway;
 pub use ledger::Ledger;
+pub use replicas::config::RedisConfig;
 pub use tokenise::Tokeniser;

@@ -87,23 +87,46 @@ impl Limiter {
         self.policy_header.clone()
     }
 
-    /// Takes `cost` tokens from a caller's bucket; a cost above the bucket's size takes all of it.
+    /// Its name, in headers and where buckets are shared.
+    pub(crate) fn policy(&self) -> &'static str {
+        self.policy
+    }
+
+    /// Tokens a second, and the size of a bucket.
+    pub(crate) fn rate_and_burst(&self) -> (f64, f64) {
+        (self.rate_per_second, self.burst)
+    }
+
+    /// A cost above the bucket's size takes all of it.
+    pub(crate) fn capped(&self, cost: u32) -> f64 {
+        f64::from(cost).min(self.burst)
+    }
+
+    /// What to tell a caller whose bucket holds `tokens`, after it gave them or because it did not.
+    pub(crate) fn verdict(&self, gave: bool, tokens: f64, cost: u32) -> Result<Quota, Exceeded> {
+        if gave {
+            return Ok(self.quota(tokens));
+        }
+        let retry_after_s = whole_seconds((self.capped(cost) - tokens) / self.rate_per_second);
+        Err(Exceeded { quota: self.quota(tokens), retry_after_s })
+    }
+
+    /// Takes `cost` tokens from a caller's bucket.
     pub(crate) fn take(&self, caller: u128, cost: u32, now: Instant) -> Result<Quota, Exceeded> {
-        let cost = f64::from(cost).min(self.burst);
-        let tokens = {
+        let capped = self.capped(cost);
+        let (gave, tokens) = {
             let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
             let bucket = buckets.bucket(caller, Bucket { tokens: self.burst, at: now });
             let gained = now.saturating_duration_since(bucket.at).as_secs_f64() * self.rate_per_second;
             bucket.tokens = (bucket.tokens + gained).min(self.burst);
             bucket.at = now.max(bucket.at);
-            if bucket.tokens < cost {
-                let retry_after_s = whole_seconds((cost - bucket.tokens) / self.rate_per_second);
-                return Err(Exceeded { quota: self.quota(bucket.tokens), retry_after_s });
+            let gave = bucket.tokens >= capped;
+            if gave {
+                bucket.tokens -= capped;
             }
-            bucket.tokens -= cost;
-            bucket.tokens
+            (gave, bucket.tokens)
         };
-        Ok(self.quota(tokens))
+        self.verdict(gave, tokens, cost)
     }
 
     fn quota(&self, tokens: f64) -> Quota {

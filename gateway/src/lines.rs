@@ -1,7 +1,6 @@
 //! Many things in one request: lines of JSON or an array, and one result for each, in order.
 
 use std::io::Write as _;
-use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -11,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::auth::Caller;
 use crate::observe::RequestId;
 use crate::problem::{Kind, Problem};
+use crate::replicas::quotas::{self, Take};
 use crate::state::Shared;
 
 const NDJSON: &str = "application/x-ndjson";
@@ -43,11 +43,12 @@ impl Outcome {
 }
 
 /// Many things cost as many requests as they are; one is paid already.
-pub(crate) fn charge(app: &Shared, caller: &Caller, lines: usize) -> Result<(), Problem> {
+pub(crate) async fn charge(app: &Shared, caller: &Caller, lines: usize) -> Result<(), Problem> {
     let cost = u32::try_from(lines.saturating_sub(1)).unwrap_or(u32::MAX);
-    match app.key_limiter.take(caller.bucket, cost, Instant::now()) {
-        Ok(_) => Ok(()),
-        Err(exceeded) => Err(exceeded.problem()),
+    let take = Take { limiter: &app.key_limiter, caller: caller.bucket, cost };
+    match quotas::take(app.redis.as_deref(), &[take]).await.first() {
+        Some(Err(exceeded)) => Err(exceeded.problem()),
+        _ => Ok(()),
     }
 }
 

@@ -8,6 +8,9 @@ use prometheus::{
 /// Around the goal: a decision within 50 ms.
 const SECONDS_BUCKETS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 
+/// Around one round trip, and around the timeout.
+const REDIS_SECONDS_BUCKETS: [f64; 10] = [0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0];
+
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     pub(crate) requests: IntCounterVec,
@@ -22,6 +25,7 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: IntGauge,
     pub(crate) ledger_write_seconds: Histogram,
     pub(crate) ledger_recovered: IntCounter,
+    pub(crate) ledger_followed: IntCounter,
     pub(crate) ledger_purged: IntCounter,
     pub(crate) undecodable: IntCounterVec,
 }
@@ -87,6 +91,10 @@ impl Metrics {
                 "ledger_recovered_total",
                 "Logged transactions the ledger lacked after a crash and took from the log.",
             )?,
+            ledger_followed: counter(
+                "ledger_followed_total",
+                "Transactions of other replicas that the ledger took from the log.",
+            )?,
             ledger_purged: counter("ledger_purged_total", "Transactions older than the retention.")?,
             undecodable: counters(
                 "undecodable_total",
@@ -94,5 +102,47 @@ impl Metrics {
                 &["topic"],
             )?,
         })
+    }
+}
+
+/// Every metric of the gateway's Redis.
+#[derive(Debug, Clone)]
+pub(crate) struct RedisMetrics {
+    pub(crate) up: IntGauge,
+    pub(crate) errors: IntCounterVec,
+    pub(crate) seconds: HistogramVec,
+    pub(crate) dropped: IntCounter,
+    pub(crate) restored: IntCounter,
+}
+
+impl RedisMetrics {
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let up = IntGauge::new("paystream_redis_up", "1 while Redis is used, 0 while it is away.")?;
+        registry.register(Box::new(up.clone()))?;
+        let errors = IntCounterVec::new(
+            Opts::new("paystream_redis_errors_total", "What Redis failed at: connect, timeout or reply."),
+            &["kind"],
+        )?;
+        registry.register(Box::new(errors.clone()))?;
+        let seconds = HistogramVec::new(
+            HistogramOpts::new("paystream_redis_seconds", "Time of one exchange with Redis, by operation.")
+                .buckets(REDIS_SECONDS_BUCKETS.to_vec()),
+            &["operation"],
+        )?;
+        registry.register(Box::new(seconds.clone()))?;
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            prometheus::Result::Ok(counter)
+        };
+        let dropped = counter(
+            "paystream_redis_dropped_total",
+            "Writes to Redis that found no room or no Redis; what they were about is read from the log later.",
+        )?;
+        let restored = counter(
+            "paystream_redis_restored_total",
+            "Records of the log that were written to Redis after it had been away.",
+        )?;
+        Ok(Self { up, errors, seconds, dropped, restored })
     }
 }

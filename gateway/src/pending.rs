@@ -31,6 +31,8 @@ struct Slot {
     /// Nothing while the ledger recovers the transaction: then the request is not known.
     fingerprint: Option<[u8; 16]>,
     waiter: Option<oneshot::Sender<Verdict>>,
+    /// Whether a record of it that comes up in the log may be this request's own.
+    writes: bool,
 }
 
 /// Why an id could not be claimed.
@@ -46,7 +48,16 @@ pub(crate) enum Busy {
 
 /// Holds an id until the last clone is dropped: the request and its write each have one.
 #[derive(Debug, Clone)]
-pub(crate) struct Claim(#[allow(dead_code, reason = "held for its drop")] Arc<Held>);
+pub(crate) struct Claim(Arc<Held>);
+
+impl Claim {
+    /// From here on the log may hold a record of this request.
+    pub(crate) fn writes(&self) {
+        if let Some(slot) = self.0.pending.shard(self.0.id).get_mut(&self.0.id) {
+            slot.writes = true;
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Held {
@@ -79,7 +90,7 @@ impl Pending {
         let busy = match self.shard(id).entry(id) {
             Entry::Vacant(vacant) => {
                 let (sender, receiver) = oneshot::channel();
-                vacant.insert(Slot { fingerprint, waiter: Some(sender) });
+                vacant.insert(Slot { fingerprint, waiter: Some(sender), writes: false });
                 return Ok((Claim(Arc::new(Held { pending: self.clone(), id })), receiver));
             }
             Entry::Occupied(slot) => match slot.get().fingerprint {
@@ -94,6 +105,11 @@ impl Pending {
     /// Whether somebody still waits for the decision on a transaction.
     pub(crate) fn waiter(&self, id: TransactionId) -> Option<oneshot::Sender<Verdict>> {
         self.shard(id).get_mut(&id)?.waiter.take()
+    }
+
+    /// Whether a request under way may have written a transaction.
+    pub(crate) fn may_write(&self, id: TransactionId) -> bool {
+        self.shard(id).get(&id).is_some_and(|slot| slot.writes)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

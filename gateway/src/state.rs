@@ -8,17 +8,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use eventlog::EventLog;
 use events::{ListDeclaration, MerchantId, Outcome, topics};
+use prometheus::Registry;
 use tokio::sync::watch;
 
 use crate::auth::{ApiKeys, Authenticator};
 use crate::catch_up::Marks;
 use crate::client_ip::Network;
 use crate::config::GatewayConfig;
+use crate::follow::Follower;
 use crate::ledger::Ledger;
 use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::pending::Pending;
 use crate::problem::{Kind, Problem};
+use crate::replicas::Redis;
 use crate::reporting::Reporting;
 use crate::tokenise::Tokeniser;
 
@@ -39,6 +42,10 @@ pub(crate) struct Shared {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) marks: Marks,
     pub(crate) pending: Arc<Pending>,
+    /// Where there is more than one gateway: what the others accept.
+    pub(crate) follower: Option<Follower>,
+    /// What all of them share, when there is one.
+    pub(crate) redis: Option<Arc<Redis>>,
     pub(crate) reporting: Reporting,
     pub(crate) clock: Clock,
     pub(crate) key_limiter: Limiter,
@@ -72,8 +79,11 @@ impl Shared {
         log: Arc<dyn EventLog>,
         lists: Vec<ListDeclaration>,
         ledger: Ledger,
-        metrics: Metrics,
+        registry: &Registry,
     ) -> anyhow::Result<Self> {
+        let metrics = Metrics::new(registry).context("registering the gateway's metrics")?;
+        let redis =
+            config.redis.is_on().then(|| Redis::new(&config.redis, config.append_deadline_ms, registry));
         let partitions = log.partitions(topics::CREATED).context("reading the log's partitions")?;
         let mut fail_modes = HashMap::new();
         for (merchant, &mode) in &config.merchant_fail_modes {
@@ -91,6 +101,8 @@ impl Shared {
             clock: Clock(AtomicI64::new(ledger.last_accepted_at_us()?.unwrap_or(0))),
             ledger: Arc::new(ledger),
             pending: Arc::new(Pending::new(config.in_flight_max_requests)),
+            follower: (config.other_gateways || config.redis.is_on()).then(Follower::new),
+            redis: redis.transpose()?,
             reporting: Reporting::new(&config.reporting_currency, &config.reporting_rates)
                 .context("gateway.reporting_rates")?,
             key_limiter: Limiter::new("key", config.key_rate_per_second, config.key_burst_requests),

@@ -77,6 +77,18 @@ pub enum TokeniserError {
 }
 
 impl Tokeniser {
+    /// Reads the keys that several replicas share. None is made here: each replica would make its own, and
+    /// give the same card another token.
+    ///
+    /// # Errors
+    /// [`TokeniserError::File`], [`TokeniserError::Malformed`].
+    pub fn read(path: &Path) -> Result<Self, TokeniserError> {
+        match std::fs::read(path) {
+            Ok(text) => Self::parse(path, &Zeroizing::new(text)),
+            Err(source) => Err(TokeniserError::File { path: path.to_owned(), source }),
+        }
+    }
+
     /// Reads the keys of a data directory; at the first start, makes one.
     ///
     /// # Errors
@@ -135,29 +147,10 @@ impl Tokeniser {
         self.active().token(pan)
     }
 
-    /// The fingerprint of a request under the active key. `canonical` writes what identifies the
-    /// request, given the card's token.
-    pub(crate) fn fingerprint(&self, canonical: &[u8]) -> Fingerprint {
-        self.active().fingerprint(canonical)
-    }
-
-    /// Whether a remembered fingerprint is that of the same request. One made under a key that is no
-    /// longer active is compared under that key; `canonical` is called with the token to use.
-    pub(crate) fn matches(
-        &self,
-        remembered: &str,
-        pan: &Pan,
-        current: &Fingerprint,
-        canonical: impl FnOnce(&CardToken) -> Vec<u8>,
-    ) -> bool {
-        let Some((key_id, _)) = remembered.split_once('_') else { return false };
-        if key_id == current.key_id {
-            return remembered == current.to_string();
-        }
-        self.keys.iter().find(|key| key.id == key_id).is_some_and(|key| {
-            let then = key.fingerprint(&canonical(&key.token(pan)));
-            remembered == then.to_string()
-        })
+    /// The fingerprints of a request under all keys. `canonical` writes what identifies the request, given
+    /// the card's token.
+    pub(crate) fn fingerprints(&self, pan: &Pan, canonical: impl Fn(&CardToken) -> Vec<u8>) -> Fingerprints {
+        Fingerprints(self.keys.iter().map(|key| key.fingerprint(&canonical(&key.token(pan)))).collect())
     }
 }
 
@@ -170,6 +163,22 @@ impl Key {
     fn fingerprint(&self, canonical: &[u8]) -> Fingerprint {
         let mac = self.mac.clone().chain_update(FINGERPRINT_PREFIX).chain_update(canonical);
         Fingerprint { key_id: self.id.clone(), mac: first_half(mac) }
+    }
+}
+
+/// One request under every key, so that it is recognised after a rotation, and without its card number.
+#[derive(Debug, Clone)]
+pub(crate) struct Fingerprints(Vec<Fingerprint>);
+
+impl Fingerprints {
+    /// Under the active key.
+    pub(crate) fn active(&self) -> &Fingerprint {
+        self.0.first().expect("parse refuses a file without keys")
+    }
+
+    /// Whether a remembered fingerprint is that of the same request.
+    pub(crate) fn matches(&self, remembered: &str) -> bool {
+        self.0.iter().any(|fingerprint| fingerprint.to_string() == remembered)
     }
 }
 
@@ -298,16 +307,26 @@ mod tests {
         let card = pan("4111111111111111");
         let canonical = |token: &CardToken| format!("100 USD {token}").into_bytes();
         let before = with_keys(dir.path(), &[("k1", '1')]).unwrap();
-        let remembered = before.fingerprint(&canonical(&before.token(&card))).to_string();
+        let remembered = before.fingerprints(&card, canonical).active().to_string();
 
         let rotated = with_keys(dir.path(), &[("k2", '2'), ("k1", '1')]).unwrap();
         assert!(rotated.token(&card).as_str().starts_with("tok_k2_"));
-        let current = rotated.fingerprint(&canonical(&rotated.token(&card)));
-        assert!(rotated.matches(&remembered, &card, &current, canonical));
-        assert!(!rotated.matches(&remembered, &pan("4242424242424242"), &current, canonical));
+        assert!(rotated.fingerprints(&card, canonical).matches(&remembered));
+        assert!(!rotated.fingerprints(&pan("4242424242424242"), canonical).matches(&remembered));
 
         let dropped = with_keys(dir.path(), &[("k2", '2')]).unwrap();
-        assert!(!dropped.matches(&remembered, &card, &current, canonical));
+        assert!(!dropped.fingerprints(&card, canonical).matches(&remembered));
+    }
+
+    #[test]
+    fn secrets_that_replicas_share_are_read_and_never_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shared.json");
+        assert!(matches!(Tokeniser::read(&path), Err(TokeniserError::File { .. })));
+        assert!(!path.exists());
+        let first = Tokeniser::open(dir.path()).unwrap().token(&pan("4111111111111111"));
+        std::fs::copy(dir.path().join(KEYS_FILE), &path).unwrap();
+        assert_eq!(Tokeniser::read(&path).unwrap().token(&pan("4111111111111111")), first);
     }
 
     #[test]

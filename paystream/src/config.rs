@@ -6,7 +6,7 @@ use alerter::AlerterConfig;
 use analytics::WarehouseConfig;
 use eventlog::EmbeddedLogConfig;
 use fraud_analyzer::AnalyzerConfig;
-use gateway::GatewayConfig;
+use gateway::{GatewayConfig, RedisConfig};
 use runtime::config::{ConfigError, ConfigErrors, Loaded, Schema};
 use runtime::http::HttpLimits;
 use runtime::telemetry::TelemetryConfig;
@@ -22,7 +22,7 @@ const DEFAULT_FILE: &str = "paystream.toml";
 const SCHEMA: Schema<'static> =
     Schema { defaults: DEFAULTS, free_form: &["gateway.reporting_rates", "gateway.merchant_fail_modes"] };
 /// Never printed.
-pub(crate) const SECRETS: [&str; 1] = ["alerter.telegram.bot_token"];
+pub(crate) const SECRETS: [&str; 2] = ["alerter.telegram.bot_token", "redis.url"];
 
 /// The configuration of the whole process.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) log: EmbeddedLogConfig,
     pub(crate) gateway: GatewayConfig,
+    pub(crate) redis: RedisConfig,
     pub(crate) scoring: ScoringConfig,
     pub(crate) analyzer: AnalyzerConfig,
     pub(crate) warehouse: WarehouseConfig,
@@ -135,6 +136,7 @@ impl Config {
             ("server", self.server.validate()),
             ("log", self.log.validate()),
             ("gateway", self.gateway.validate()),
+            ("redis", self.redis.validate()),
             ("scoring", self.scoring.validate()),
             ("analyzer", self.analyzer.validate()),
             ("warehouse", self.warehouse.validate()),
@@ -194,6 +196,7 @@ mod tests {
         let same = |section: &str, ours: String, theirs: String| assert_eq!(ours, theirs, "[{section}]");
         same("log", format!("{:?}", config.log), format!("{:?}", EmbeddedLogConfig::default()));
         same("gateway", format!("{:?}", config.gateway), format!("{:?}", GatewayConfig::default()));
+        same("redis", format!("{:?}", config.redis), format!("{:?}", RedisConfig::default()));
         same("analyzer", format!("{:?}", config.analyzer), format!("{:?}", AnalyzerConfig::default()));
         same("warehouse", format!("{:?}", config.warehouse), format!("{:?}", WarehouseConfig::default()));
         same("alerter", format!("{:?}", config.alerter), format!("{:?}", AlerterConfig::default()));
@@ -223,11 +226,15 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_not_printed() {
+    fn secrets_are_not_printed() {
         let token = "123456789:AAF7-g0gYncWnm5IyfZlpPRqRRv6kNAGlao";
-        let file = format!("[alerter.telegram]\nbot_token = \"{token}\"\nchat_id = \"-100\"\n");
+        let file = format!(
+            "[alerter.telegram]\nbot_token = \"{token}\"\nchat_id = \"-100\"\n\
+             [redis]\nurl = \"redis://:hunter2@redis:6379\"\n"
+        );
         let printed = toml::to_string(&load(&file).unwrap().redacted(&SECRETS)).unwrap();
         assert!(!printed.contains("AAF7") && printed.contains("(redacted)"), "{printed}");
+        assert!(!printed.contains("hunter2"), "{printed}");
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use gateway::Tokeniser;
+use gateway::tokenise::TokeniserError;
 use serde::{Deserialize, Serialize};
 
 /// The role of a process that is the whole system.
@@ -67,8 +69,21 @@ impl DataDir {
     }
 
     /// The hashes of the API keys.
-    pub(crate) fn api_keys(&self) -> PathBuf {
+    fn api_keys(&self) -> PathBuf {
         self.keys().join("api-keys.json")
+    }
+
+    /// The hashes of the API keys, here or where the configuration says.
+    pub(crate) fn api_keys_or(&self, configured: &Path) -> PathBuf {
+        if configured.as_os_str().is_empty() { self.api_keys() } else { configured.to_owned() }
+    }
+
+    /// What makes card tokens: from where the configuration says, or else from here, made at the first start.
+    pub(crate) fn tokeniser(&self, configured: &Path) -> Result<Tokeniser, TokeniserError> {
+        if configured.as_os_str().is_empty() {
+            return Tokeniser::open(&self.keys());
+        }
+        Tokeniser::read(configured)
     }
 
     /// Makes the directory, for its owner alone, if there is none.

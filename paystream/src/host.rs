@@ -71,7 +71,11 @@ pub(crate) fn run(
 
 impl Host {
     /// Takes the directory and the address. `role` is which of the processes on one directory this is.
-    pub(crate) async fn open(config: &Config, role: &str, traces: &Traces) -> Result<Self, crate::exit::Failure> {
+    pub(crate) async fn open(
+        config: &Config,
+        role: &str,
+        traces: &Traces,
+    ) -> Result<Self, crate::exit::Failure> {
         let stop = runtime::signals::listen().context("listening for signals")?;
         let dir = DataDir::new(&config.server.data_dir);
         dir.create().or_usage()?;

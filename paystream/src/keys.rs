@@ -1,5 +1,7 @@
 //! `paystream keys create|list|revoke`.
 
+use std::path::PathBuf;
+
 use comfy_table::Table;
 use events::MerchantId;
 use gateway::{ApiKeys, Scope};
@@ -67,8 +69,10 @@ fn list(keys: &ApiKeys, json: bool) -> Outcome {
 }
 
 fn open(global: &Global, args: &KeysDir) -> Result<ApiKeys, Failure> {
-    let configured = config::load(global.config.as_deref())?.value.server.data_dir;
-    let dir = DataDir::new(args.data_dir.clone().unwrap_or(configured));
+    let config = config::load(global.config.as_deref())?.value;
+    let dir = DataDir::new(args.data_dir.clone().unwrap_or(config.server.data_dir));
     dir.create().or_usage()?;
-    ApiKeys::load(&dir.api_keys()).or_usage()
+    // A directory that is named on the command line is asked for its own.
+    let elsewhere = if args.data_dir.is_some() { PathBuf::new() } else { config.gateway.api_keys_file };
+    ApiKeys::load(&dir.api_keys_or(&elsewhere)).or_usage()
 }

@@ -53,7 +53,7 @@ async fn up(config: &Config, traces: &Traces) -> Outcome {
     let host = Host::open(config, WHOLE, traces).await?;
     // From here on SIGHUP does not end the process.
     let hangups = Hangups::listen().context("listening for SIGHUP")?;
-    let keys = ApiKeys::load(&host.dir.api_keys()).or_usage()?;
+    let keys = ApiKeys::load(&host.dir.api_keys_or(&config.gateway.api_keys_file)).or_usage()?;
     admit(&keys, &host.listen, config)?;
     host.readiness.set_not_ready("gateway", "catching up with the log");
     let stages = Stages::start(config, keys.clone(), &host.dir, &host.listen, &host.registry).await?;
@@ -93,11 +93,14 @@ fn admit(keys: &ApiKeys, listen: &Listen, config: &Config) -> Outcome {
         return Ok(());
     }
     if keys.is_empty() {
+        let file = &config.gateway.api_keys_file;
+        let dir = config.server.data_dir.display();
+        let arguments =
+            if file.as_os_str().is_empty() { format!(" --data-dir {dir}") } else { String::new() };
         return Err(Failure::Usage(anyhow!(
             "{} is not a loopback address and there are no API keys: anyone could call. Make one first with \
-             `paystream keys create --data-dir {}`, or listen on 127.0.0.1",
+             `paystream keys create{arguments}`, or listen on 127.0.0.1",
             config.server.listen,
-            config.server.data_dir.display()
         )));
     }
     if config.demo.enabled {

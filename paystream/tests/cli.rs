@@ -146,6 +146,20 @@ fn a_key_is_shown_once_listed_without_itself_and_can_be_revoked() {
 }
 
 #[test]
+fn keys_are_kept_in_the_file_that_the_configuration_names() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, file, config) =
+        (temp.path().join("data"), temp.path().join("shared.json"), temp.path().join("paystream.toml"));
+    let text = format!("[server]\ndata_dir = {dir:?}\n[gateway]\napi_keys_file = {file:?}\n");
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    succeed(&["--config", config, "keys", "create", "--merchant", "shop_1"]);
+    assert!(succeed(&["--config", config, "keys", "list"]).contains("shop_1"));
+    assert!(std::fs::read_to_string(&file).unwrap().contains("shop_1"));
+    assert!(!dir.join("keys/api-keys.json").exists());
+}
+
+#[test]
 fn the_route_of_an_alert_is_explained() {
     let taken = succeed(&["alerter", "check-config", "--severity", "critical"]);
     assert!(taken.contains("taken"), "{taken}");

@@ -10,7 +10,7 @@ use crate::pan::Pan;
 use crate::problem::{Kind, Problem};
 use crate::request::{Errors, Flaw, FreeText, Object, card_number};
 use crate::state::App;
-use crate::stored::{Stored, own_entry};
+use crate::stored;
 
 const NOTE: FreeText = FreeText { chars_max: 500 };
 const VALUE: FreeText = FreeText { chars_max: 256 };
@@ -131,11 +131,8 @@ impl To<'_> {
 
     /// The value of the list's kind in a transaction of the caller's own.
     async fn of_transaction(&self, id: &str) -> Result<String, Problem> {
-        let (id, entry) = own_entry(self.app, self.caller, id)?;
-        let transaction = match Stored::read(self.app, id, &entry).await? {
-            Stored::Decided(decided) => decided.transaction,
-            Stored::Pending(transaction) => *transaction,
-        };
+        let (_, known) = stored::own(self.app, self.caller, id).await?;
+        let transaction = stored::transaction(self.app, &known.entry).await?;
         let kind = self.list.kind;
         let read = value_in(&transaction, kind)
             .ok_or_else(|| Flaw::new("conflict", format!("has nothing in it for a list of kind {kind}")))

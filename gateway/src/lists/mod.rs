@@ -99,7 +99,7 @@ async fn change(
 /// Each line is taken or refused on its own; those that are taken become durable together.
 async fn many(to: &entry::To<'_>, request_id: &RequestId, bytes: &Bytes) -> Result<Response, Problem> {
     let lines = lines::split(bytes)?;
-    lines::charge(to.app, to.caller, lines.len())?;
+    lines::charge(to.app, to.caller, lines.len()).await?;
     let read: Vec<(usize, Result<ListChange, Problem>)> = futures::stream::iter(lines)
         .map(|(number, line)| async move { (number, to.read(&line).await) })
         .buffered(CONCURRENT_READS)

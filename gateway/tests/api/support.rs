@@ -1,18 +1,17 @@
 //! A gateway under test.
 
+#[path = "faulty_log.rs"]
+mod faulty_log;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
-use eventlog::{
-    EmbeddedLog, EmbeddedLogConfig, EventLog, LogError, LoggedRecord, Membership, NewRecord, Position, Writer,
-};
+use eventlog::{EmbeddedLog, EmbeddedLogConfig, EventLog as _, LoggedRecord, NewRecord, Position};
 use events::{
     Decided, Decision, Label, ListChange, ListDeclaration, ListKind, Message, Outcome, Reason, RiskLevel,
     TestBehaviour, Transaction, topics,
@@ -24,111 +23,10 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
+pub(crate) use faulty_log::{Fault, FaultyLog};
+
 /// Nothing a test waits for takes nearly as long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What happens to appends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Fault {
-    None,
-    /// Refused: nothing is written.
-    Full,
-    /// Reported as failed; nothing is written.
-    FailedUnwritten,
-    /// Reported as failed; it is written all the same.
-    FailedWritten,
-    /// Waits until the fault is lifted.
-    Held,
-    /// A defect: appends panic, and reads of single records do.
-    Panics,
-}
-
-/// The real log, with faults on request.
-pub(crate) struct FaultyLog {
-    inner: EmbeddedLog,
-    fault: watch::Sender<Fault>,
-    /// Appends that have begun to wait while held.
-    pub(crate) held: AtomicU8,
-}
-
-impl FaultyLog {
-    pub(crate) fn set(&self, fault: Fault) {
-        self.fault.send_replace(fault);
-    }
-}
-
-#[async_trait]
-impl EventLog for FaultyLog {
-    fn partitions(&self, topic: &str) -> Result<u32, LogError> {
-        self.inner.partitions(topic)
-    }
-
-    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Position>, LogError> {
-        // What the analyzer writes is not what these tests disturb.
-        if records.iter().all(|record| record.topic == topics::DECIDED) {
-            return self.inner.append(records).await;
-        }
-        let fault = *self.fault.borrow();
-        match fault {
-            Fault::None => self.inner.append(records).await,
-            Fault::Full => Err(LogError::Full),
-            Fault::FailedUnwritten => Err(LogError::Storage("no such luck".to_owned())),
-            Fault::FailedWritten => {
-                self.inner.append(records).await?;
-                Err(LogError::Storage("cannot tell".to_owned()))
-            }
-            Fault::Panics => panic!("4111111111111111"),
-            Fault::Held => {
-                self.held.fetch_add(1, Ordering::SeqCst);
-                let mut fault = self.fault.subscribe();
-                fault.wait_for(|fault| *fault != Fault::Held).await.expect("the log outlives its appends");
-                self.inner.append(records).await
-            }
-        }
-    }
-
-    async fn read(
-        &self,
-        topic: &str,
-        partition: u32,
-        from_offset: u64,
-        max_records: usize,
-        wait: Duration,
-    ) -> Result<Vec<LoggedRecord>, LogError> {
-        assert!(max_records > 1 || *self.fault.borrow() != Fault::Panics, "4111111111111111");
-        self.inner.read(topic, partition, from_offset, max_records, wait).await
-    }
-
-    async fn bounds(&self, topic: &str, partition: u32) -> Result<(u64, u64), LogError> {
-        self.inner.bounds(topic, partition).await
-    }
-
-    async fn wait_for_any(
-        &self,
-        topic: &str,
-        from: &[Position],
-        wait: Duration,
-    ) -> Result<Vec<u32>, LogError> {
-        self.inner.wait_for_any(topic, from, wait).await
-    }
-
-    async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, LogError> {
-        self.inner.writer(name).await
-    }
-
-    async fn join(&self, group: &str, parts: u32) -> Result<Box<dyn Membership>, LogError> {
-        self.inner.join(group, parts).await
-    }
-
-    async fn commit(&self, group: &str, topic: &str, partition: u32, offset: u64) -> Result<(), LogError> {
-        self.inner.commit(group, topic, partition, offset).await
-    }
-
-    async fn committed(&self, group: &str, topic: &str, partition: u32) -> Result<Option<u64>, LogError> {
-        self.inner.committed(group, topic, partition).await
-    }
-}
 
 /// A running gateway with its log and its decider.
 pub(crate) struct Gate {
@@ -171,8 +69,7 @@ impl Gate {
     /// Over a directory that may hold what an earlier run left.
     pub(crate) fn start(dir: Arc<TempDir>, config: GatewayConfig) -> Self {
         let inner = EmbeddedLog::open(&dir.path().join("log"), EmbeddedLogConfig::default()).unwrap();
-        let log =
-            Arc::new(FaultyLog { inner, fault: watch::Sender::new(Fault::None), held: AtomicU8::new(0) });
+        let log = FaultyLog::new(Arc::new(inner));
         let keys = ApiKeys::load(&dir.path().join("api-keys.json")).unwrap();
         let tokeniser = Tokeniser::open(dir.path()).unwrap();
         let registry = prometheus::Registry::new();
@@ -183,6 +80,22 @@ impl Gate {
         let decider = tokio::spawn(decide(log.clone(), decides.subscribe()));
         let router = gateway.router();
         Self { gateway, log, registry, keys, decides, router, decider, dir }
+    }
+
+    /// Another gateway on the same log with the same keys, and faults of its own.
+    #[allow(dead_code, reason = "for the tests of replicas")]
+    pub(crate) fn replica(&self, config: GatewayConfig) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let log = FaultyLog::new(self.log.inner.clone());
+        let tokeniser = Tokeniser::read(&self.dir.path().join(gateway::tokenise::KEYS_FILE)).unwrap();
+        let registry = prometheus::Registry::new();
+        let keys = self.keys.clone();
+        let gateway =
+            Gateway::start(config, keys.clone(), tokeniser, log.clone(), lists(), dir.path(), &registry)
+                .unwrap();
+        let router = gateway.router();
+        let decider = tokio::spawn(async {});
+        Self { gateway, log, registry, keys, decides: self.decides.clone(), router, decider, dir }
     }
 
     /// Ends as a process does that is asked to; the directory can be opened again.

@@ -14,7 +14,7 @@ use eventlog::{EmbeddedLog, EventLog};
 use events::ListDeclaration;
 use fraud_analyzer::{Analyzer, Rulesets};
 use gateway::auth::{ScopeGuard, require_scope};
-use gateway::{ApiKeys, Gateway, Scope, Tokeniser};
+use gateway::{ApiKeys, Gateway, Scope};
 use prometheus::Registry;
 use runtime::Service;
 use tokio::sync::watch;
@@ -69,7 +69,8 @@ impl Stages {
 
         let mut gateway_config = config.gateway.clone();
         gateway_config.allow_anonymous_test_merchant = listen.is_loopback();
-        let tokeniser = Tokeniser::open(&dir.keys()).or_usage()?;
+        gateway_config.redis = config.redis.clone();
+        let tokeniser = dir.tokeniser(&config.gateway.token_keys_file).or_usage()?;
         let lists = ruleset.lists();
         let gateway =
             Gateway::start(gateway_config, keys, tokeniser, log.clone(), lists, dir.path(), registry)
