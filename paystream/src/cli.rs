@@ -84,6 +84,18 @@ pub(crate) enum Command {
     /// Start everything in one process: API, scoring, warehouse, alerts and the page
     #[command(after_help = UP_HELP)]
     Up(UpArgs),
+    /// Serve the merchants' API, on Kafka
+    #[command(after_help = SERVICE_HELP)]
+    Gateway(ServiceArgs),
+    /// Decide transactions, from Kafka to Kafka
+    #[command(after_help = SERVICE_HELP)]
+    FraudAnalyzer(ServiceArgs),
+    /// Deliver alerts from Kafka; or try out where they go
+    #[command(after_help = SERVICE_HELP, args_conflicts_with_subcommands = true)]
+    Alerter(AlerterArgs),
+    /// Fill ClickHouse from Kafka, and compare them continuously
+    #[command(after_help = SERVICE_HELP)]
+    Analytics(ServiceArgs),
     /// Ask the warehouse in SQL
     #[command(after_help = QUERY_HELP)]
     Query(QueryArgs),
@@ -111,9 +123,6 @@ pub(crate) enum Command {
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Try out where alerts go
-    #[command(subcommand)]
-    Alerter(AlerterCommand),
     /// Ask a running system whether it can serve, for the health check of a container
     #[command(after_help = HEALTHCHECK_HELP)]
     Healthcheck(HealthcheckArgs),
@@ -173,6 +182,39 @@ pub(crate) struct UpArgs {
     /// Made-up transactions per second
     #[arg(long, value_name = "RATE")]
     pub(crate) demo_rate: Option<f64>,
+}
+
+const SERVICE_HELP: &str = "\
+A part of the distributed system. All parts read the same configuration; what each needs:
+  gateway         kafka.brokers, redis.url when there are several, and the same keys in each
+  fraud-analyzer  kafka.brokers, analyzer.lanes, analyzer.checkpoint_url when there are several
+  alerter         kafka.brokers, alerter.telegram.*
+  analytics       kafka.brokers, clickhouse.url
+
+Addresses when none is set: 127.0.0.1:8080, 8081, 8082 and 8083. Those of fraud-analyzer, alerter and analytics
+also serve /metrics and are for the inside of a network.
+
+Before the first start: paystream topics apply; paystream warehouse migrate.
+
+Example:
+  PAYSTREAM__KAFKA__BROKERS=127.0.0.1:9092 paystream gateway --data-dir /var/lib/paystream";
+
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArgs {
+    /// Where the process keeps what only it needs [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address and port; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AlerterArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<AlerterCommand>,
 }
 
 /// Which system a question goes to.

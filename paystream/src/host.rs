@@ -6,7 +6,8 @@ mod reload;
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use ::gateway::ApiKeys;
+use anyhow::{Context as _, anyhow};
 use axum::Router;
 use prometheus::Registry;
 use runtime::http::HttpMetrics;
@@ -19,7 +20,7 @@ pub(crate) use self::reload::Reloader;
 use crate::cli::Global;
 use crate::config::Config;
 use crate::data_dir::{DataDir, Held, Holder};
-use crate::exit::{OrUsage as _, Outcome};
+use crate::exit::{Failure, OrUsage as _, Outcome};
 
 /// What the newest spans get to be sent in at the end.
 const LAST_SPANS: Duration = Duration::from_secs(3);
@@ -69,13 +70,33 @@ pub(crate) fn run(
     outcome
 }
 
+/// Who may call: anyone on loopback, holders of keys elsewhere.
+pub(crate) fn admit(keys: &ApiKeys, listen: &Listen, config: &Config) -> Outcome {
+    if listen.is_loopback() {
+        return Ok(());
+    }
+    if keys.is_empty() {
+        let file = &config.gateway.api_keys_file;
+        let dir = config.server.data_dir.display();
+        let arguments =
+            if file.as_os_str().is_empty() { format!(" --data-dir {dir}") } else { String::new() };
+        return Err(Failure::Usage(anyhow!(
+            "{} is not a loopback address and there are no API keys: anyone could call. Make one first with \
+             `paystream keys create{arguments}`, or listen on 127.0.0.1",
+            config.server.listen,
+        )));
+    }
+    if config.demo.enabled {
+        return Err(Failure::Usage(anyhow!(
+            "made-up traffic is for loopback addresses: leave --demo away, or listen on 127.0.0.1"
+        )));
+    }
+    Ok(())
+}
+
 impl Host {
     /// Takes the directory and the address. `role` is which of the processes on one directory this is.
-    pub(crate) async fn open(
-        config: &Config,
-        role: &str,
-        traces: &Traces,
-    ) -> Result<Self, crate::exit::Failure> {
+    pub(crate) async fn open(config: &Config, role: &str, traces: &Traces) -> Result<Self, Failure> {
         let stop = runtime::signals::listen().context("listening for signals")?;
         let dir = DataDir::new(&config.server.data_dir);
         dir.create().or_usage()?;
@@ -103,6 +124,17 @@ impl Host {
         let (http, admin) = listen.serve(router, operators, &registry, &readiness, limits, metrics);
         let last = admin.into_iter().collect();
         Ok(Serving { urls, stop, first: vec![http], last, held, readiness, shutdown_deadline })
+    }
+}
+
+impl Host {
+    /// Serves routes that are for whoever runs the system, and for nobody else: the address is not to be reachable
+    /// from outside.
+    pub(crate) fn serve_internal(self, config: &Config, operators: Router) -> anyhow::Result<Serving> {
+        let metrics = runtime::admin::metrics(self.registry.clone());
+        let beside = self.listen.serves_operators();
+        let router = if beside { Router::new() } else { metrics.merge(operators.clone()) };
+        self.serve(config, router, operators)
     }
 }
 

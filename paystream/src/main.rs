@@ -21,6 +21,7 @@ mod query;
 mod reconcile;
 mod replay;
 mod ruleset;
+mod services;
 mod settings;
 mod source;
 mod up;
@@ -28,7 +29,8 @@ mod up;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use cli::{Cli, Command};
+use cli::{AlerterArgs, Cli, Command};
+use services::Stage;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,6 +40,9 @@ fn main() -> ExitCode {
     let global = cli.global;
     let result = match cli.command {
         Command::Up(args) => up::run(&global, args),
+        Command::Gateway(args) => services::run(&global, Stage::Gateway, args),
+        Command::FraudAnalyzer(args) => services::run(&global, Stage::FraudAnalyzer, args),
+        Command::Analytics(args) => services::run(&global, Stage::Analytics, args),
         Command::Query(args) => query::run(&global, &args),
         Command::Reconcile(args) => reconcile::run(&global, &args),
         Command::Replay(args) => replay::run(&global, &args),
@@ -47,7 +52,8 @@ fn main() -> ExitCode {
         Command::Keys(command) => keys::run(&global, command),
         Command::Lists(command) => lists::run(&global, command),
         Command::Config(command) => settings::run(&global, &command),
-        Command::Alerter(command) => alert_routes::run(&global, &command),
+        Command::Alerter(AlerterArgs { command: Some(command), .. }) => alert_routes::run(&global, &command),
+        Command::Alerter(args) => services::run(&global, Stage::Alerter, args.service),
         Command::Healthcheck(args) => healthcheck::run(&global, &args),
         Command::Completions { shell } => cli::completions(shell),
     };

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use ::gateway::{ApiKeys, Gateway, Tokeniser};
+use ::gateway::{ApiKeys, Gateway};
 use alerter::Alerter;
 use anyhow::{Context as _, anyhow};
 use axum::Router;
@@ -12,6 +12,7 @@ use eventlog::{Change, EventLog, KafkaLog, Membership};
 use fraud_analyzer::Analyzer;
 use runtime::Service;
 use runtime::signals::Hangups;
+use runtime::trace::Traces;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Global, ServiceArgs};
@@ -68,11 +69,11 @@ pub(crate) fn run(global: &Global, stage: Stage, args: ServiceArgs) -> Outcome {
             stage.name()
         )));
     }
-    host::run(global, &config, || serve(&config, stage))
+    host::run(global, &config, stage.name(), async |traces| serve(&config, stage, traces).await)
 }
 
-async fn serve(config: &Config, stage: Stage) -> Outcome {
-    let host = Host::open(config, stage.name()).await?;
+async fn serve(config: &Config, stage: Stage, traces: &Traces) -> Outcome {
+    let host = Host::open(config, stage.name(), traces).await?;
     let kafka = KafkaLog::open(config.kafka.clone()).await;
     let kafka = Arc::new(kafka.context("connecting to Kafka").or_usage()?);
     kafka.register(&host.registry).context("registering the metrics of Kafka's client")?;
@@ -86,12 +87,13 @@ async fn serve(config: &Config, stage: Stage) -> Outcome {
 }
 
 async fn gateway(config: &Config, host: Host, log: Arc<dyn EventLog>, kafka: Arc<KafkaLog>) -> Outcome {
-    let keys = ApiKeys::load(&host.dir.api_keys()).or_usage()?;
+    let keys = ApiKeys::load(&host.dir.api_keys_or(&config.gateway.api_keys_file)).or_usage()?;
     host::admit(&keys, &host.listen, config)?;
     host.readiness.set_not_ready("gateway", "catching up with the log");
     let mut settings = config.gateway.clone();
     settings.allow_anonymous_test_merchant = host.listen.is_loopback();
-    let tokeniser = Tokeniser::open(&host.dir.keys()).or_usage()?;
+    settings.redis = config.redis.clone();
+    let tokeniser = host.dir.tokeniser(&config.gateway.token_keys_file).or_usage()?;
     let lists = config.scoring.ruleset().or_usage()?.lists();
     let gateway = Gateway::start(settings, keys, tokeniser, log, lists, host.dir.path(), &host.registry)
         .context("starting the gateway")?;

@@ -16,7 +16,7 @@ use crate::cli::{Global, UpArgs};
 use crate::config::{self, Config};
 use crate::data_dir::WHOLE;
 use crate::exit::{Failure, OrUsage as _, Outcome};
-use crate::host::{self, Host, Listen, Reloader};
+use crate::host::{self, Host, Reloader};
 use crate::output;
 
 /// Whose transactions are those sent with the key of the first start.
@@ -54,7 +54,7 @@ async fn up(config: &Config, traces: &Traces) -> Outcome {
     // From here on SIGHUP does not end the process.
     let hangups = Hangups::listen().context("listening for SIGHUP")?;
     let keys = ApiKeys::load(&host.dir.api_keys_or(&config.gateway.api_keys_file)).or_usage()?;
-    admit(&keys, &host.listen, config)?;
+    host::admit(&keys, &host.listen, config)?;
     host.readiness.set_not_ready("gateway", "catching up with the log");
     let stages = Stages::start(config, keys.clone(), &host.dir, &host.listen, &host.registry).await?;
     let reloader = Reloader {
@@ -85,30 +85,6 @@ async fn up(config: &Config, traces: &Traces) -> Outcome {
         }
     }
     serving.until_stopped(stages.into_services()).await
-}
-
-/// Who may call: anyone on loopback, holders of keys elsewhere.
-fn admit(keys: &ApiKeys, listen: &Listen, config: &Config) -> Outcome {
-    if listen.is_loopback() {
-        return Ok(());
-    }
-    if keys.is_empty() {
-        let file = &config.gateway.api_keys_file;
-        let dir = config.server.data_dir.display();
-        let arguments =
-            if file.as_os_str().is_empty() { format!(" --data-dir {dir}") } else { String::new() };
-        return Err(Failure::Usage(anyhow!(
-            "{} is not a loopback address and there are no API keys: anyone could call. Make one first with \
-             `paystream keys create{arguments}`, or listen on 127.0.0.1",
-            config.server.listen,
-        )));
-    }
-    if config.demo.enabled {
-        return Err(Failure::Usage(anyhow!(
-            "made-up traffic is for loopback addresses: leave --demo away, or listen on 127.0.0.1"
-        )));
-    }
-    Ok(())
 }
 
 /// A key to begin with, when there has never been one. Made only once it can be shown.

@@ -48,6 +48,11 @@ impl Listen {
         self.address.ip().is_loopback()
     }
 
+    /// Whether metrics and what operators ask for are served beside the API without being asked for, or apart.
+    pub(crate) fn serves_operators(&self) -> bool {
+        self.is_loopback() || self.admin.is_some()
+    }
+
     pub(crate) fn urls(&self) -> Urls {
         let metrics = match &self.admin {
             Some((_, address)) => Some(url(*address)),
