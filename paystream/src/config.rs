@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use alerter::AlerterConfig;
 use analytics::WarehouseConfig;
-use eventlog::EmbeddedLogConfig;
+use eventlog::{EmbeddedLogConfig, KafkaConfig};
 use fraud_analyzer::AnalyzerConfig;
 use gateway::GatewayConfig;
 use runtime::config::{ConfigError, ConfigErrors, Loaded, Schema};
@@ -22,7 +22,7 @@ const DEFAULT_FILE: &str = "paystream.toml";
 const SCHEMA: Schema<'static> =
     Schema { defaults: DEFAULTS, free_form: &["gateway.reporting_rates", "gateway.merchant_fail_modes"] };
 /// Never printed.
-pub(crate) const SECRETS: [&str; 1] = ["alerter.telegram.bot_token"];
+pub(crate) const SECRETS: [&str; 2] = ["kafka.sasl_password", "alerter.telegram.bot_token"];
 
 /// The configuration of the whole process.
 #[derive(Debug, Clone, Deserialize)]
@@ -30,6 +30,7 @@ pub(crate) const SECRETS: [&str; 1] = ["alerter.telegram.bot_token"];
 pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) log: EmbeddedLogConfig,
+    pub(crate) kafka: KafkaConfig,
     pub(crate) gateway: GatewayConfig,
     pub(crate) scoring: ScoringConfig,
     pub(crate) analyzer: AnalyzerConfig,
@@ -134,6 +135,7 @@ impl Config {
         [
             ("server", self.server.validate()),
             ("log", self.log.validate()),
+            ("kafka", self.kafka.validate()),
             ("gateway", self.gateway.validate()),
             ("scoring", self.scoring.validate()),
             ("analyzer", self.analyzer.validate()),
@@ -187,6 +189,7 @@ mod tests {
         let config = load("").unwrap().value;
         let same = |section: &str, ours: String, theirs: String| assert_eq!(ours, theirs, "[{section}]");
         same("log", format!("{:?}", config.log), format!("{:?}", EmbeddedLogConfig::default()));
+        same("kafka", format!("{:?}", config.kafka), format!("{:?}", KafkaConfig::default()));
         same("gateway", format!("{:?}", config.gateway), format!("{:?}", GatewayConfig::default()));
         same("analyzer", format!("{:?}", config.analyzer), format!("{:?}", AnalyzerConfig::default()));
         same("warehouse", format!("{:?}", config.warehouse), format!("{:?}", WarehouseConfig::default()));
@@ -222,6 +225,13 @@ mod tests {
         let file = format!("[alerter.telegram]\nbot_token = \"{token}\"\nchat_id = \"-100\"\n");
         let printed = toml::to_string(&load(&file).unwrap().redacted(&SECRETS)).unwrap();
         assert!(!printed.contains("AAF7") && printed.contains("(redacted)"), "{printed}");
+    }
+
+    #[test]
+    fn the_password_for_kafka_is_not_printed() {
+        let file = "[kafka]\nsasl_password = \"hunter2\"\n";
+        let printed = toml::to_string(&load(file).unwrap().redacted(&SECRETS)).unwrap();
+        assert!(!printed.contains("hunter2") && printed.contains("(redacted)"), "{printed}");
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod replay;
 mod ruleset;
 mod settings;
 mod source;
+mod topics;
 mod up;
 
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => engine::bench(&global, command),
         Command::Keys(command) => keys::run(&global, command),
         Command::Lists(command) => lists::run(&global, command),
+        Command::Topics(command) => topics::run(&global, &command),
         Command::Config(command) => settings::run(&global, &command),
         Command::Alerter(command) => alert_routes::run(&global, &command),
         Command::Completions { shell } => cli::completions(shell),
