@@ -2,7 +2,8 @@
 //!
 //! Appends go through one idempotent producer ([`appender`]), writers through transactions ([`writer`]).
 //! Readers are served from memory ([`window`]) that consumers on threads of their own fill ([`cursor`],
-//! [`reader`]); where that leaves a question, the broker is asked ([`ends`]). A group's offsets are the
+//! [`reader`]); where that leaves a question, the broker is asked ([`ends`]), and [`single`] records from
+//! long ago are fetched for themselves. A group's offsets are the
 //! broker's too ([`positions`]), and so is who has which part of the work ([`members`]).
 
 mod appender;
@@ -15,6 +16,7 @@ mod members;
 mod metrics;
 mod positions;
 mod reader;
+mod single;
 pub mod topics;
 mod window;
 mod writer;
@@ -35,6 +37,7 @@ pub use metrics::ConsumerLag;
 use metrics::Metrics;
 use positions::Positions;
 use reader::Reader;
+use single::Single;
 use writer::Writers;
 
 use crate::{EventLog, LogError, LoggedRecord, Membership, NewRecord, Position, Writer};
@@ -50,6 +53,7 @@ pub struct KafkaLog {
     writers: Writers,
     positions: Positions,
     ends: Ends,
+    single: Arc<Single>,
     metrics: Arc<Metrics>,
     closed: AtomicBool,
 }
@@ -77,9 +81,10 @@ impl KafkaLog {
             client::blocking("looking for the topics", limit, move || find_topics(&ends, &config)).await?
         };
         let topics = Arc::new(topics);
+        let single = Arc::new(Single::new(Arc::clone(&config)));
         let reader = |(&name, topic): (&&'static str, &Topic)| {
-            let Topic { full, partitions } = topic.clone();
-            (name, Reader::new(name, full, partitions, config.clone(), metrics.clone(), ends.clone()))
+            let with = (config.clone(), metrics.clone(), ends.clone(), single.clone());
+            (name, Reader::new(name, topic.clone(), with))
         };
         let readers = topics.iter().map(reader).collect();
         Ok(Self {
@@ -92,6 +97,7 @@ impl KafkaLog {
             },
             positions: Positions::new(Arc::clone(&config)),
             ends,
+            single,
             metrics,
             closed: AtomicBool::new(false),
             config,
@@ -116,6 +122,7 @@ impl KafkaLog {
         for reader in self.readers.values() {
             reader.close();
         }
+        self.single.close();
         self.positions.close();
     }
 

@@ -2,6 +2,7 @@
 
 mod duration;
 mod lists;
+mod topics;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use fraud_analyzer::engine::Synthetic;
 use gateway::Scope;
 
 pub(crate) use self::lists::{EntriesArgs, ListsCommand};
+pub(crate) use self::topics::{TopicsArgs, TopicsCommand};
 use crate::exit::Outcome;
 use crate::output;
 
@@ -120,6 +122,9 @@ pub(crate) enum Command {
     /// See the lists of what is blocked or allowed, put entries on them and take them off
     #[command(subcommand)]
     Lists(ListsCommand),
+    /// Make the topics on Kafka, or show what differs from what is declared
+    #[command(subcommand)]
+    Topics(TopicsCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

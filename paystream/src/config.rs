@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use alerter::AlerterConfig;
 use analytics::WarehouseConfig;
-use eventlog::EmbeddedLogConfig;
+use eventlog::{EmbeddedLogConfig, KafkaConfig};
 use fraud_analyzer::AnalyzerConfig;
 use gateway::{GatewayConfig, RedisConfig};
 use runtime::config::{ConfigError, ConfigErrors, Loaded, Schema};
@@ -22,7 +22,7 @@ const DEFAULT_FILE: &str = "paystream.toml";
 const SCHEMA: Schema<'static> =
     Schema { defaults: DEFAULTS, free_form: &["gateway.reporting_rates", "gateway.merchant_fail_modes"] };
 /// Never printed.
-pub(crate) const SECRETS: [&str; 2] = ["alerter.telegram.bot_token", "redis.url"];
+pub(crate) const SECRETS: [&str; 3] = ["kafka.sasl_password", "alerter.telegram.bot_token", "redis.url"];
 
 /// The configuration of the whole process.
 #[derive(Debug, Clone, Deserialize)]
@@ -30,6 +30,7 @@ pub(crate) const SECRETS: [&str; 2] = ["alerter.telegram.bot_token", "redis.url"
 pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) log: EmbeddedLogConfig,
+    pub(crate) kafka: KafkaConfig,
     pub(crate) gateway: GatewayConfig,
     pub(crate) redis: RedisConfig,
     pub(crate) scoring: ScoringConfig,
@@ -135,6 +136,7 @@ impl Config {
         [
             ("server", self.server.validate()),
             ("log", self.log.validate()),
+            ("kafka", self.kafka.validate()),
             ("gateway", self.gateway.validate()),
             ("redis", self.redis.validate()),
             ("scoring", self.scoring.validate()),
@@ -195,6 +197,7 @@ mod tests {
         let config = load("").unwrap().value;
         let same = |section: &str, ours: String, theirs: String| assert_eq!(ours, theirs, "[{section}]");
         same("log", format!("{:?}", config.log), format!("{:?}", EmbeddedLogConfig::default()));
+        same("kafka", format!("{:?}", config.kafka), format!("{:?}", KafkaConfig::default()));
         same("gateway", format!("{:?}", config.gateway), format!("{:?}", GatewayConfig::default()));
         same("redis", format!("{:?}", config.redis), format!("{:?}", RedisConfig::default()));
         same("analyzer", format!("{:?}", config.analyzer), format!("{:?}", AnalyzerConfig::default()));
@@ -235,6 +238,13 @@ mod tests {
         let printed = toml::to_string(&load(&file).unwrap().redacted(&SECRETS)).unwrap();
         assert!(!printed.contains("AAF7") && printed.contains("(redacted)"), "{printed}");
         assert!(!printed.contains("hunter2"), "{printed}");
+    }
+
+    #[test]
+    fn the_password_for_kafka_is_not_printed() {
+        let file = "[kafka]\nsasl_password = \"hunter2\"\n";
+        let printed = toml::to_string(&load(file).unwrap().redacted(&SECRETS)).unwrap();
+        assert!(!printed.contains("hunter2") && printed.contains("(redacted)"), "{printed}");
     }
 
     #[test]

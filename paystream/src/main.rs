@@ -24,6 +24,7 @@ mod ruleset;
 mod services;
 mod settings;
 mod source;
+mod topics;
 mod up;
 
 use std::process::ExitCode;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => engine::bench(&global, command),
         Command::Keys(command) => keys::run(&global, command),
         Command::Lists(command) => lists::run(&global, command),
+        Command::Topics(command) => topics::run(&global, &command),
         Command::Config(command) => settings::run(&global, &command),
         Command::Alerter(AlerterArgs { command: Some(command), .. }) => alert_routes::run(&global, &command),
         Command::Alerter(args) => services::run(&global, Stage::Alerter, args.service),

@@ -59,7 +59,7 @@ impl Appender {
         let mut settings = client::producer(config);
         settings
             .set("linger.ms", config.linger_ms.to_string())
-            // Below the deadline, so that what the broker did not take is known when the call ends.
+            // Below the deadline, so that every record's report comes before it.
             .set("delivery.timeout.ms", (config.append_deadline_ms * 9 / 10).to_string());
         let producer =
             settings.create_with_context(Deliveries).map_err(client::storage("making the Kafka producer"))?;
@@ -78,13 +78,13 @@ impl Appender {
             return Ok(Vec::new());
         }
         let started = Instant::now();
-        let deadline = started + self.deadline;
         let bytes = check(&self.topics, &records, self.max_record_bytes)?;
-        let room = self.room.take(records.len(), bytes, deadline).await.inspect_err(|error| {
-            if matches!(error, LogError::Full) {
-                self.metrics.refused.inc();
-            }
-        })?;
+        let room =
+            self.room.take(records.len(), bytes, started + self.deadline).await.inspect_err(|error| {
+                if matches!(error, LogError::Full) {
+                    self.metrics.refused.inc();
+                }
+            })?;
         let count = records.len();
         self.metrics.queue_records.add(gauge(count));
         let (completion, answer) = Completion::new(count, Some(room));
@@ -97,8 +97,8 @@ impl Appender {
         }
         let metrics = Arc::clone(&self.metrics);
         let _leaves_queue = Leaving(metrics, count);
-        // The producer gives up in time; the slack is for its thread.
-        let answer = tokio::time::timeout_at(deadline + self.deadline / 10, answer).await;
+        // The producer gives up before.
+        let answer = tokio::time::timeout(self.deadline, answer).await;
         let positions = delivered(answer.ok().and_then(Result::ok), self.deadline)?;
         self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
         Ok(positions)
@@ -111,7 +111,7 @@ impl Appender {
 
     /// Refuses new appends, and waits for those under way.
     pub(super) async fn close(&self) {
-        self.room.close(self.deadline + self.deadline / 5).await;
+        self.room.close(2 * self.deadline).await;
     }
 }
 

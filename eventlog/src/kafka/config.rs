@@ -24,8 +24,8 @@ pub struct KafkaConfig {
     pub sasl_password: String,
     /// A file of certificates that the broker's is checked against. Empty: the system's.
     pub ssl_ca: String,
-    /// How long an append may take before its caller is told that its fate is unknown; how long it waits for
-    /// room in the queue is within it.
+    /// How long an append waits for room in the queue before it is refused, and after that for the broker
+    /// before its fate counts as unknown.
     pub append_deadline_ms: u64,
     /// How many records may be on their way to the broker. Appends beyond it wait for room.
     pub append_queue_records: usize,

@@ -305,7 +305,7 @@ impl Fetcher {
     }
 }
 
-fn to_record(message: &BorrowedMessage<'_>) -> LoggedRecord {
+pub(super) fn to_record(message: &BorrowedMessage<'_>) -> LoggedRecord {
     let (key, value) = (message.key().unwrap_or_default(), message.payload().unwrap_or_default());
     // One allocation for both.
     let mut both = BytesMut::with_capacity(key.len() + value.len());

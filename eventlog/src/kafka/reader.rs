@@ -7,10 +7,12 @@ use prometheus::IntCounter;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::appender::Topic;
 use super::config::KafkaConfig;
 use super::cursor::Cursor;
 use super::ends::{Bounds, Ends};
 use super::metrics::Metrics;
+use super::single::Single;
 use super::window::Window;
 use crate::{LogError, LoggedRecord, Position};
 
@@ -63,6 +65,7 @@ pub(super) struct Reader {
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
     ends: Ends,
+    single: Arc<Single>,
     /// `None` once the log is closed.
     cursors: Mutex<Option<Vec<Cursor>>>,
 }
@@ -79,11 +82,8 @@ enum Found {
 impl Reader {
     pub(super) fn new(
         topic: &'static str,
-        full: String,
-        partitions: u32,
-        config: Arc<KafkaConfig>,
-        metrics: Arc<Metrics>,
-        ends: Ends,
+        Topic { full, partitions }: Topic,
+        (config, metrics, ends, single): (Arc<KafkaConfig>, Arc<Metrics>, Ends, Arc<Single>),
     ) -> Self {
         let shared = Arc::new(Shared {
             topic,
@@ -95,7 +95,7 @@ impl Reader {
             fetched: metrics.fetched_records.with_label_values(&[topic]),
             moves: metrics.moves.with_label_values(&[topic]),
         });
-        Self { config, shared, metrics, ends, cursors: Mutex::new(Some(Vec::new())) }
+        Self { config, shared, metrics, ends, single, cursors: Mutex::new(Some(Vec::new())) }
     }
 
     pub(super) fn partitions(&self) -> u32 {
@@ -164,6 +164,7 @@ impl Reader {
         let deadline = started + wait.min(MAX_WAIT);
         // For records that are known to be there.
         let fetch_deadline = deadline + self.config.request_deadline();
+        let mut is_single = max_records == 1;
         // Where the partition ended when it was asked, at the deadline or after it.
         let mut last_end = None;
         loop {
@@ -179,6 +180,13 @@ impl Reader {
                         let bounds = self.bounds_around(partition, from_offset).await?;
                         if from_offset >= bounds.end && Instant::now() >= deadline {
                             return Ok(Vec::new());
+                        }
+                    }
+                    // A window would bring thousands of records for one.
+                    if std::mem::take(&mut is_single) && self.is_known(partition, from_offset) {
+                        let record = self.single.read(&self.shared.full, partition, from_offset).await;
+                        if let Some(record) = record {
+                            return Ok(vec![record]);
                         }
                     }
                     self.place(partition, from_offset)?;

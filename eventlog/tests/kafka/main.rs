@@ -3,7 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)] // helpers of tests are not seen as tests
 
+mod fencing;
+mod members;
+mod reading;
+mod restart;
+mod speed;
 mod support;
+mod topics;
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use eventlog::contract::DEADLINE;
 use eventlog::kafka::topics::{DEFAULT_TOPICS, DeclaredTopic, TopicAdmin, TopicsFile};
-use eventlog::{KafkaConfig, KafkaLog};
+use eventlog::{KafkaConfig, KafkaLog, LoggedRecord};
 
 /// Topics of a test's own on the broker.
 pub(crate) struct Cluster {
@@ -16,7 +16,12 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Makes the topics; `None`, said loudly, when no broker is named.
     pub(crate) async fn new() -> Option<Self> {
-        let cluster = Self::without_topics()?;
+        Self::with_partitions(2).await
+    }
+
+    pub(crate) async fn with_partitions(partitions: u32) -> Option<Self> {
+        let mut cluster = Self::without_topics()?;
+        cluster.topics = topics(partitions);
         cluster.admin().apply(&cluster.topics).await.unwrap();
         Some(cluster)
     }
@@ -35,7 +40,7 @@ impl Cluster {
             topic_prefix: format!("test-{}-{since}-{number}.", std::process::id()),
             ..KafkaConfig::default()
         };
-        Some(Self { config, topics: topics() })
+        Some(Self { config, topics: topics(2) })
     }
 
     pub(crate) fn admin(&self) -> TopicAdmin {
@@ -63,18 +68,31 @@ impl Drop for Cluster {
 }
 
 /// Few partitions, and groups for the tests to join.
-fn topics() -> Vec<DeclaredTopic> {
-    let yaml = DEFAULT_TOPICS.replacen("partitions: 4", "partitions: 2", 1);
+fn topics(partitions: u32) -> Vec<DeclaredTopic> {
+    let yaml = DEFAULT_TOPICS.replacen("partitions: 4", &format!("partitions: {partitions}"), 1);
     let groups = "  - name: members.contract\n    partitions: 3\n  - name: members.four\n    partitions: 4\n";
     TopicsFile::parse(&format!("{yaml}{groups}"), "test").unwrap().topics
 }
 
 /// Waits for a condition, with a deadline.
-#[allow(dead_code)]
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !condition().await {
         assert!(started.elapsed() < DEADLINE, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+pub(crate) fn values(records: &[LoggedRecord]) -> Vec<String> {
+    records.iter().map(|record| String::from_utf8(record.value.to_vec()).unwrap()).collect()
+}
+
+/// What a metric stands at, summed over its labels.
+pub(crate) fn metric(registry: &prometheus::Registry, name: &str) -> f64 {
+    let families = registry.gather();
+    let family = families.iter().find(|family| family.name() == name).expect(name);
+    let value = |metric: &prometheus::proto::Metric| {
+        metric.get_counter().get_value() + metric.get_gauge().get_value()
+    };
+    family.get_metric().iter().map(value).sum()
 }
