@@ -22,7 +22,7 @@ const DEFAULT_FILE: &str = "paystream.toml";
 const SCHEMA: Schema<'static> =
     Schema { defaults: DEFAULTS, free_form: &["gateway.reporting_rates", "gateway.merchant_fail_modes"] };
 /// Never printed.
-pub(crate) const SECRETS: [&str; 1] = ["alerter.telegram.bot_token"];
+pub(crate) const SECRETS: [&str; 2] = ["alerter.telegram.bot_token", "alerter.alertmanager.token"];
 
 /// The configuration of the whole process.
 #[derive(Debug, Clone, Deserialize)]

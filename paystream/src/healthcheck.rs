@@ -50,7 +50,11 @@ fn url_of(server: &ServerConfig) -> anyhow::Result<String> {
 async fn ask(url: &str, timeout: Duration) -> anyhow::Result<()> {
     let client = reqwest::Client::builder().no_proxy().timeout(timeout).build();
     let answer = client.context("starting the HTTP client")?.get(url).send().await.map_err(|error| {
-        if error.is_timeout() { anyhow!("{url} did not answer within {timeout:?}") } else { anyhow!("{error:#}") }
+        if error.is_timeout() {
+            anyhow!("{url} did not answer within {timeout:?}")
+        } else {
+            anyhow!("{error:#}")
+        }
     })?;
     let status = answer.status();
     if status == reqwest::StatusCode::OK {

@@ -92,7 +92,8 @@ async fn up(config: &Config, traces: &Traces) -> Outcome {
     let operators = reloader.router();
     reloader.heed(hangups, stop.clone());
     let limits = config.server.limits();
-    let (serving, admin) = listen.serve(stages.router(), operators, &registry, &readiness, limits, metrics);
+    let router = stages.router(listen.is_loopback());
+    let (serving, admin) = listen.serve(router, operators, &registry, &readiness, limits, metrics);
     let mut services = vec![serving];
     let ready = tokio::select! {
         ready = stages.ready() => ready,
