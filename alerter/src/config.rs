@@ -10,6 +10,9 @@ const GROUP_WINDOW_MAX_MS: u64 = 86_400_000;
 /// Shortest retention of records: an hour. Deduplication and grouping need the recent past.
 const RETENTION_MIN_MS: u64 = 3_600_000;
 
+/// The shortest token that is worth being asked for.
+const TOKEN_MIN: usize = 16;
+
 /// A value that no log may show: `Debug` prints stars.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -66,6 +69,8 @@ pub struct AlerterConfig {
     pub webhook: WebhookConfig,
     /// Waiting between attempts.
     pub retry: RetryConfig,
+    /// What Alertmanager says.
+    pub alertmanager: AlertmanagerConfig,
 }
 
 /// Telegram: off while the token is empty.
@@ -96,6 +101,14 @@ pub struct WebhookConfig {
     pub request_timeout_ms: u64,
     /// The longest wait obeyed when a receiver answers 429 or 503 with a `Retry-After`.
     pub retry_after_max_ms: u64,
+}
+
+/// Alerts of the system itself, which Prometheus' Alertmanager sends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlertmanagerConfig {
+    /// What it has to send as a bearer token. Empty: it is heard on loopback only.
+    pub token: Secret,
 }
 
 /// Waiting between attempts: doubled from the shortest to the longest, with jitter.
@@ -129,6 +142,7 @@ impl Default for AlerterConfig {
             },
             webhook: WebhookConfig { request_timeout_ms: 10_000, retry_after_max_ms: 300_000 },
             retry: RetryConfig { min_delay_ms: 1_000, max_delay_ms: 60_000 },
+            alertmanager: AlertmanagerConfig::default(),
         }
     }
 }
@@ -153,6 +167,11 @@ impl AlerterConfig {
         errors.between("retry.max_delay_ms", self.retry.max_delay_ms, 1, 3_600_000);
         if self.retry.max_delay_ms < self.retry.min_delay_ms {
             errors.add("retry.max_delay_ms", "must not be below `retry.min_delay_ms`");
+        }
+        let token = self.alertmanager.token.expose();
+        let sendable = token.bytes().all(|b| b.is_ascii_graphic());
+        if !token.is_empty() && (token.len() < TOKEN_MIN || !sendable) {
+            errors.add("alertmanager.token", "must be at least 16 letters, digits and signs, without blanks");
         }
         self.telegram.validate(&mut errors);
         errors.0
@@ -259,12 +278,14 @@ mod tests {
         config.retry.max_delay_ms = 10;
         config.telegram.bot_token = Secret::from("nonsense".to_owned());
         config.telegram.api_url = "not a url".into();
+        config.alertmanager.token = Secret::from("short".to_owned());
         assert_eq!(
             keys(&config),
             [
                 "public_url",
                 "burst_groups",
                 "retry.max_delay_ms",
+                "alertmanager.token",
                 "telegram.bot_token",
                 "telegram.chat_id",
                 "telegram.api_url"

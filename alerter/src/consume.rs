@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eventlog::{EventLog, LogError, LoggedRecord, NewRecord, Position};
 use events::{Alert, Message as _, topics};
+use runtime::trace::TraceContext;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use crate::deliver::{backoff, now_ms, on_store};
 use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::store::{Routed, Store};
+use crate::trace;
 
 /// The name under which the position is committed to the log.
 pub(crate) const CONSUMER_GROUP: &str = "alerter";
@@ -160,12 +162,14 @@ impl Consumer {
     /// Records a batch and wakes the workers. Dead letters go first: a crash in between repeats them, the
     /// other order could lose them.
     async fn record(&mut self, partition: u32, next: u64, records: &[LoggedRecord]) -> anyhow::Result<()> {
-        let (mut alerts, mut dead) = (Vec::new(), Vec::new());
+        let (mut alerts, mut dead, mut spans) = (Vec::new(), Vec::new(), Vec::new());
         for record in records {
             match Alert::decode(&record.value) {
                 Ok(alert) => {
                     let receivers = self.routes.receivers_of(&alert).into_iter().map(str::to_owned).collect();
-                    alerts.push(Routed { alert, receivers });
+                    let (span, trace) = trace::received(&alert, TraceContext::of_headers(&record.headers));
+                    spans.extend(span);
+                    alerts.push(Routed { alert, receivers, trace });
                 }
                 Err(error) => {
                     tracing::error!(partition, offset = record.offset, %error, "an alert that cannot be decoded");
@@ -181,6 +185,7 @@ impl Consumer {
         let started = Instant::now();
         let recorded =
             on_store(&self.store, move |store| store.record(partition, next, &alerts, now_ms())).await?;
+        drop(spans);
         self.metrics.record_seconds.observe(started.elapsed().as_secs_f64());
         for severity in &recorded.new {
             self.metrics.alerts_recorded.with_label_values(&[severity.as_str()]).inc();

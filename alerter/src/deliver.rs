@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use fjall::PersistMode;
+use runtime::scope::{self, Scope};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,9 @@ use crate::group::GroupId;
 use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::receiver::{Failure, Notice, Receiver};
-use crate::store::{Store, StoreError};
+use crate::store::{Delivery, Store, StoreError};
+use crate::story::Story;
+use crate::trace;
 
 /// With nothing due, the queue is looked at this often even if no one says that something came.
 const IDLE_CHECK: Duration = Duration::from_secs(30);
@@ -142,17 +145,35 @@ impl Worker {
 
     async fn attempt(&mut self, id: GroupId) -> anyhow::Result<Outcome> {
         let name = self.name.clone();
-        let Some((group, delivery)) = on_store(&self.store, move |store| store.load(id, &name)).await? else {
+        let Some((story, delivery)) = on_store(&self.store, move |store| store.load(id, &name)).await? else {
             let name = self.name.clone();
             on_store(&self.store, move |store| store.drop_pending(id, &name)).await?;
             return Ok(Outcome::Done);
         };
-        let notice = Notice { group, editable: delivery.editable(), update: delivery.delivered_count > 0 };
+        let contexts = trace::contexts(&story, delivery.delivered_count);
+        let mut spans = trace::Attempt::begin(&contexts, &story, &self.name, delivery.attempts);
+        let transaction_id = match &story {
+            Story::Fraud(group) => Some(group.worst.transaction_id.to_string().into()),
+            Story::Incident(_) => None,
+        };
+        let scope = Scope { request_id: None, trace: contexts.last().copied(), transaction_id };
+        scope::within(scope, self.call(story, delivery, &mut spans)).await
+    }
+
+    async fn call(
+        &mut self,
+        story: Story,
+        delivery: Delivery,
+        spans: &mut trace::Attempt,
+    ) -> anyhow::Result<Outcome> {
+        let id = story.id();
+        let notice = Notice { story, editable: delivery.editable(), update: delivery.delivered_count > 0 };
         let started = Instant::now();
         let result = tokio::select! {
             result = self.receiver.deliver(&notice) => result,
             () = self.stop.now.cancelled() => Err(Failure::Retry("broken off: stopping".to_owned())),
         };
+        spans.called(&result);
         self.pace.called(Instant::now());
         self.metrics
             .delivery_seconds
@@ -172,7 +193,7 @@ impl Worker {
             Receiver::Console => PersistMode::Buffer,
             Receiver::Telegram(_) | Receiver::Webhook(_) => PersistMode::SyncAll,
         };
-        let (id, count, name) = (notice.group.id, notice.group.count, self.name.clone());
+        let (id, count, name) = (notice.story.id(), notice.story.count(), self.name.clone());
         on_store(&self.store, move |store| store.delivered(id, &name, count, message_id, now_ms(), persist))
             .await?;
         Ok(Outcome::Done)

@@ -3,8 +3,11 @@
 use std::fmt;
 
 use events::{Alert, AmountMinor, Currency, Severity};
+use runtime::trace::TraceContext;
 use serde::{Deserialize, Serialize};
 
+/// How many sampled alerts a group remembers the traces of: the newest.
+const TRACES_MAX: usize = 8;
 /// How many different cards, merchants or currencies a message names before it says "and others".
 const FEW: usize = 3;
 
@@ -77,6 +80,15 @@ impl Total {
     }
 }
 
+/// A sampled alert of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Traced {
+    /// The group's count when it came.
+    pub(crate) number: u64,
+    /// What its deliveries go on from.
+    pub(crate) traceparent: String,
+}
+
 /// Alerts that share one message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Group {
@@ -102,6 +114,9 @@ pub(crate) struct Group {
     pub(crate) totals: Vec<Total>,
     /// Whether amounts in further currencies are left out of `totals`.
     pub(crate) more_currencies: bool,
+    /// The sampled ones among the newest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) traces: Vec<Traced>,
 }
 
 impl Group {
@@ -126,6 +141,7 @@ impl Group {
             cards: Few::default(),
             totals: Vec::new(),
             more_currencies: false,
+            traces: Vec::new(),
         };
         group.add(alert, now_ms);
         group
@@ -147,6 +163,14 @@ impl Group {
         let raised = alert.severity > self.severity;
         self.severity = self.severity.max(alert.severity);
         raised
+    }
+
+    /// Remembers the trace of the alert that was added last.
+    pub(crate) fn note_trace(&mut self, trace: TraceContext) {
+        if self.traces.len() == TRACES_MAX {
+            self.traces.remove(0);
+        }
+        self.traces.push(Traced { number: self.count, traceparent: trace.to_string() });
     }
 
     fn add_amount(&mut self, alert: &Alert) {

@@ -4,19 +4,25 @@
 //! - [`config`]: what can be set.
 //! - [`routes`]: who is told of which alert.
 //! - `consume`: reads `fraud.alerts`, and records what it finds with its position.
+//! - `alertmanager`: takes what Alertmanager says of the system itself.
 //! - `group`: what shares one message.
+//! - `incident`: an alert of the system itself.
+//! - `story`: either of the two.
 //! - `store`: what must survive a crash, among it a queue per receiver.
 //! - `deliver`: one worker per receiver: attempts, retries, notes the result.
 //! - `pace`: how fast a receiver may be called.
 //! - `render`: a group as people read it.
 //! - `receiver`, `telegram`, `webhook`: the ways to tell people.
 //! - `metrics`: what is counted.
+//! - `trace`: what traces say of alerts.
 //! - [`samples`]: made-up alerts, to try routes with.
 
+mod alertmanager;
 pub mod config;
 mod consume;
 mod deliver;
 mod group;
+mod incident;
 mod metrics;
 mod pace;
 mod receiver;
@@ -24,7 +30,9 @@ mod render;
 pub mod routes;
 pub mod samples;
 mod store;
+mod story;
 mod telegram;
+mod trace;
 mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Router;
 use eventlog::EventLog;
 use prometheus::Registry;
 use runtime::Service;
@@ -41,7 +50,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use crate::config::{AlerterConfig, RetryConfig, Secret, TelegramConfig, WebhookConfig};
+use crate::alertmanager::Intake;
+pub use crate::config::{
+    AlerterConfig, AlertmanagerConfig, RetryConfig, Secret, TelegramConfig, WebhookConfig,
+};
 use crate::consume::Consumer;
 use crate::deliver::{Stop, Worker, now_ms};
 use crate::metrics::Metrics;
@@ -55,10 +67,16 @@ use crate::webhook::Webhook;
 const NAME: &str = "alerter";
 
 /// The running alerter.
-#[derive(Debug)]
 pub struct Alerter {
     /// Its task, and what asks it to stop.
     pub service: Service,
+    intake: Arc<Intake>,
+}
+
+impl std::fmt::Debug for Alerter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Alerter").field("service", &self.service).finish_non_exhaustive()
+    }
 }
 
 impl Alerter {
@@ -104,14 +122,20 @@ impl Alerter {
         }
         requeue(&store, &workers.iter().map(|worker| worker.name.clone()).collect())?;
         let half_of_drain = Duration::from_millis(config.drain_deadline_ms) / 2;
+        let wakes: BTreeMap<_, _> =
+            workers.iter().map(|worker| (worker.name.clone(), Arc::clone(&worker.wake))).collect();
+        let intake = Arc::new(Intake {
+            token: config.alertmanager.token,
+            store: Arc::clone(&store),
+            routes: Arc::clone(&routes),
+            workers: wakes.clone(),
+            metrics: metrics.clone(),
+        });
         let consumer = Consumer {
             log,
             store,
             routes,
-            workers: workers
-                .iter()
-                .map(|w| (w.name.clone(), Arc::clone(&w.wake)))
-                .collect::<BTreeMap<_, _>>(),
+            workers: wakes,
             metrics,
             retry: config.retry,
             retention: Duration::from_millis(config.retention_ms),
@@ -121,7 +145,13 @@ impl Alerter {
             committed: Vec::new(),
         };
         let task = tokio::spawn(supervise(consumer, workers, stop.clone(), worker_stop, half_of_drain));
-        Ok(Self { service: Service { name: NAME, stop, task } })
+        Ok(Self { service: Service { name: NAME, stop, task }, intake })
+    }
+
+    /// `POST /alertmanager`, for Prometheus' Alertmanager. `loopback`: whether only programs on this machine can
+    /// connect to where it is served; elsewhere `alerter.alertmanager.token` has to be set.
+    pub fn router(&self, loopback: bool) -> Router {
+        alertmanager::router(Arc::clone(&self.intake), loopback)
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct Metrics {
     pub(crate) alerts_recorded: IntCounterVec,
     /// Alerts read again and left out.
     pub(crate) alerts_duplicate: IntCounter,
+    /// News of incidents of the system.
+    pub(crate) incidents: IntCounter,
     /// Records that could not be decoded.
     pub(crate) dead_letters: IntCounter,
     /// Groups opened.
@@ -42,7 +44,11 @@ impl Metrics {
             )?,
             alerts_duplicate: counter(
                 "paystream_alerter_alerts_duplicate_total",
-                "Alerts that were read again from the log and left out.",
+                "Alerts that were read again from the log, or said again by Alertmanager, and left out.",
+            )?,
+            incidents: counter(
+                "paystream_alerter_incidents_total",
+                "Alerts of the system itself that Alertmanager said have begun or ended.",
             )?,
             dead_letters: counter(
                 "paystream_alerter_dead_letters_total",
@@ -95,6 +101,7 @@ impl Metrics {
     fn register(&self, registry: &Registry) -> prometheus::Result<()> {
         registry.register(Box::new(self.alerts_recorded.clone()))?;
         registry.register(Box::new(self.alerts_duplicate.clone()))?;
+        registry.register(Box::new(self.incidents.clone()))?;
         registry.register(Box::new(self.dead_letters.clone()))?;
         registry.register(Box::new(self.groups_opened.clone()))?;
         registry.register(Box::new(self.deliveries.clone()))?;

@@ -1,19 +1,20 @@
 //! One way to tell people of a group: the console, Telegram or a webhook.
 
+use std::fmt;
 use std::time::Duration;
 
-use crate::group::Group;
 use crate::render;
+use crate::story::Story;
 use crate::telegram::Telegram;
 use crate::webhook::Webhook;
 
 /// What a receiver is to be told.
 #[derive(Debug)]
 pub(crate) struct Notice {
-    pub(crate) group: Group,
+    pub(crate) story: Story,
     /// The message to edit; `None` for a new one.
     pub(crate) editable: Option<i64>,
-    /// Whether the receiver was told of this group before.
+    /// Whether the receiver was told of this story before.
     pub(crate) update: bool,
 }
 
@@ -28,6 +29,16 @@ pub(crate) enum Failure {
     MessageGone,
     /// No attempt will succeed until something is corrected.
     Refused(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wait(wait) => write!(f, "asked to wait {} ms", wait.as_millis()),
+            Self::MessageGone => f.write_str("the message to update is gone"),
+            Self::Retry(why) | Self::Refused(why) => f.write_str(why),
+        }
+    }
 }
 
 /// Where messages go.
@@ -51,24 +62,31 @@ impl Receiver {
     }
 }
 
-/// Writes a group to the log: high and critical as warnings.
+/// Writes a story to the log: high and critical as warnings.
 fn print(notice: &Notice) {
-    let group = &notice.group;
-    let line = render::console_line(group);
     macro_rules! event {
-        ($level:ident) => {
-            tracing::$level!(
-                severity = group.severity.as_str(),
-                group = %group.id,
-                alerts = group.count,
-                transaction = %group.worst.transaction_id,
-                "fraud alert: {line}"
-            )
+        ($severity:expr, $($fields:tt)*) => {
+            if $severity >= events::Severity::High {
+                tracing::warn!(severity = $severity.as_str(), $($fields)*)
+            } else {
+                tracing::info!(severity = $severity.as_str(), $($fields)*)
+            }
         };
     }
-    if group.severity >= events::Severity::High {
-        event!(warn);
-    } else {
-        event!(info);
+    match &notice.story {
+        Story::Fraud(group) => event!(
+            group.severity,
+            group = %group.id,
+            alerts = group.count,
+            transaction_id = %group.worst.transaction_id,
+            "fraud alert: {}",
+            render::console_line(group)
+        ),
+        Story::Incident(incident) => event!(
+            incident.severity,
+            group = %incident.id,
+            "infrastructure alert: {}",
+            render::incident::console_line(incident)
+        ),
     }
 }

@@ -4,6 +4,8 @@
 //! is escaped, so the whole stays below Telegram's limit by construction and no cut ever falls inside a
 //! tag or an entity.
 
+pub(crate) mod incident;
+
 use std::fmt::Write as _;
 
 use events::{Alert, Outcome, Reason, Severity, TransactionId};

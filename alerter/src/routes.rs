@@ -150,11 +150,22 @@ impl Routes {
     /// The receivers of an alert, sorted, each once: none when no route takes it.
     pub(crate) fn receivers_of(&self, alert: &Alert) -> BTreeSet<&str> {
         let taken = self.routes.iter().find(|route| route.condition.refusal(alert).is_none());
+        self.enabled(taken)
+    }
+
+    fn enabled<'r>(&self, taken: Option<&'r Route>) -> BTreeSet<&'r str> {
         taken
             .into_iter()
             .flat_map(|route| route.receivers.iter().map(String::as_str))
             .filter(|&name| name != TELEGRAM || self.telegram_is_on)
             .collect()
+    }
+
+    /// The receivers of an incident of the system, sorted, each once. Routes about merchants or amounts do not
+    /// take it; its name counts as a rule's, and it is never test traffic.
+    pub(crate) fn receivers_of_incident(&self, severity: Severity, name: &str) -> BTreeSet<&str> {
+        let taken = self.routes.iter().find(|route| route.condition.takes_incident(severity, name));
+        self.enabled(taken)
     }
 
     /// The webhooks that some route uses.
@@ -198,6 +209,14 @@ impl Routes {
 }
 
 impl Condition {
+    fn takes_incident(&self, severity: Severity, name: &str) -> bool {
+        self.severity_at_least.is_none_or(|least| severity >= least)
+            && self.rules.as_ref().is_none_or(|rules| rules.contains(name))
+            && self.merchants.is_none()
+            && self.amount_at_least.is_none()
+            && self.livemode != Some(false)
+    }
+
     /// Why the alert does not match; `None` when it does.
     fn refusal(&self, alert: &Alert) -> Option<String> {
         if let Some(least) = self.severity_at_least.filter(|&least| alert.severity < least) {
@@ -369,6 +388,18 @@ routes:
         route `attacks`: passed over, merchant shop_1 is not listed
         route `rest`: taken, sent to console, telegram (skipped: `alerter.telegram.bot_token` is empty), console
         ");
+    }
+
+    #[test]
+    fn an_incident_goes_by_severity_and_name_past_routes_about_payments() {
+        let routes = routes(true);
+        let all = BTreeSet::from(["console", "telegram"]);
+        assert_eq!(routes.receivers_of_incident(Severity::Critical, "DiskFull"), all);
+        assert_eq!(routes.receivers_of_incident(Severity::Medium, "DiskFull"), BTreeSet::new());
+        let named = "routes:\n  - name: a\n    match: {rules: [DiskFull], livemode: true}\n    receivers: [console]\n";
+        let named = Routes::parse(named, "routes.yaml", true).unwrap();
+        assert_eq!(named.receivers_of_incident(Severity::Low, "DiskFull"), BTreeSet::from(["console"]));
+        assert_eq!(named.receivers_of_incident(Severity::Low, "Other"), BTreeSet::new());
     }
 
     fn errors_of(yaml: &str) -> Vec<String> {

@@ -4,6 +4,7 @@
 //! position in the log: it is recorded before anything is sent, and read again it changes nothing. The
 //! queues are on disk, so an outage of any length takes no memory.
 
+mod incidents;
 mod keys;
 mod upkeep;
 
@@ -14,11 +15,14 @@ use fjall::{
     KeyspaceCreateOptions, PersistMode, Readable as _, SingleWriterTxDatabase, SingleWriterTxKeyspace,
     SingleWriterWriteTx,
 };
+use runtime::trace::TraceContext;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::incidents::Told;
 pub(crate) use self::keys::{Class, Due};
 use crate::group::{Group, GroupId, IndexKey, Subject, Window};
+use crate::story::Story;
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,8 @@ pub(crate) struct Grouping {
 pub(crate) struct Routed {
     pub(crate) alert: Alert,
     pub(crate) receivers: Vec<String>,
+    /// Of sampled ones.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// What a receiver knows of a group.
@@ -108,6 +114,7 @@ pub(crate) struct Store {
     recorded_at: SingleWriterTxKeyspace,
     groups: SingleWriterTxKeyspace,
     index: SingleWriterTxKeyspace,
+    incidents: SingleWriterTxKeyspace,
     deliveries: SingleWriterTxKeyspace,
     queues: SingleWriterTxKeyspace,
     meta: SingleWriterTxKeyspace,
@@ -123,6 +130,7 @@ impl Store {
             recorded_at: keyspace("recorded_at")?,
             groups: keyspace("groups")?,
             index: keyspace("index")?,
+            incidents: keyspace("incidents")?,
             deliveries: keyspace("deliveries")?,
             queues: keyspace("queues")?,
             meta: keyspace("meta")?,
@@ -175,18 +183,22 @@ impl Store {
             return Ok(None);
         }
         let joined = self.open_group_of(tx, routed)?;
-        let (group, renewed) = if let Some(mut group) = joined {
+        let (mut group, renewed) = if let Some(mut group) = joined {
             let renewed = group.add(&routed.alert, now_ms);
             (group, renewed)
         } else {
             recorded.groups_opened += 1;
             (self.open_group(tx, routed, now_ms)?, false)
         };
-        put(tx, &self.groups, keys::group(group.id), &group);
-        for receiver in &group.receivers {
-            self.enqueue(tx, &group, receiver, renewed, now_ms)?;
+        if let Some(trace) = routed.trace {
+            group.note_trace(trace);
         }
-        Ok(Some(group.id))
+        let story = Story::Fraud(Box::new(group));
+        put(tx, &self.groups, keys::group(story.id()), &story);
+        for receiver in story.receivers() {
+            self.enqueue(tx, &story, receiver, renewed, now_ms)?;
+        }
+        Ok(Some(story.id()))
     }
 
     fn open_group_of(&self, tx: &SingleWriterWriteTx<'_>, routed: &Routed) -> Result<Option<Group>> {
@@ -197,14 +209,17 @@ impl Store {
         {
             at = self.window(tx, &rule, &routed.alert)?.and_then(|window| window.group);
         }
-        at.map_or(Ok(None), |id| get(tx, &self.groups, keys::group(id), "group"))
+        let story = at.map_or(Ok(None), |id| get(tx, &self.groups, keys::group(id), "group"))?;
+        Ok(story.and_then(|story| match story {
+            Story::Fraud(group) => Some(*group),
+            Story::Incident(_) => None,
+        }))
     }
 
     /// Opens a group about the card, or about the rule when it has struck too many cards.
     fn open_group(&self, tx: &mut SingleWriterWriteTx<'_>, routed: &Routed, now_ms: u64) -> Result<Group> {
         let (alert, receivers) = (&routed.alert, &routed.receivers);
-        let id = GroupId(get(tx, &self.meta, keys::NEXT_GROUP, "group number")?.unwrap_or(1));
-        put(tx, &self.meta, keys::NEXT_GROUP, &(id.0 + 1));
+        let id = self.next_group(tx)?;
         let mut subject = Subject::Card;
         if let Some((rule, key)) = IndexKey::of_rule(alert, receivers) {
             let opened = Window { opened_us: alert.raised_at_us, group: None, card_groups: 0 };
@@ -224,6 +239,12 @@ impl Store {
         Ok(Group::open(id, subject, receivers.clone(), alert, now_ms))
     }
 
+    fn next_group(&self, tx: &mut SingleWriterWriteTx<'_>) -> Result<GroupId> {
+        let id = GroupId(get(tx, &self.meta, keys::NEXT_GROUP, "group number")?.unwrap_or(1));
+        put(tx, &self.meta, keys::NEXT_GROUP, &(id.0 + 1));
+        Ok(id)
+    }
+
     fn window(&self, tx: &SingleWriterWriteTx<'_>, key: &IndexKey, alert: &Alert) -> Result<Option<Window>> {
         let window: Option<Window> = get(tx, &self.index, &key.0, "window")?;
         Ok(window.filter(|w| w.covers(alert.raised_at_us, self.grouping.window_ms)))
@@ -232,14 +253,14 @@ impl Store {
     fn enqueue(
         &self,
         tx: &mut SingleWriterWriteTx<'_>,
-        group: &Group,
+        story: &Story,
         receiver: &str,
         renewed: bool,
         now_ms: u64,
     ) -> Result<()> {
-        let mut delivery = self.delivery(tx, group.id, receiver)?;
+        let mut delivery = self.delivery(tx, story.id(), receiver)?;
         if renewed && delivery.delivered_count > 0 {
-            delivery.renew_at = Some(group.count);
+            delivery.renew_at = Some(story.count());
         }
         let due = if delivery.refused.is_some() {
             None
@@ -252,7 +273,7 @@ impl Store {
             let at_ms = now_ms.max(delivery.delivered_ms + self.grouping.update_interval_ms);
             delivery.due.or(Some(Due { class: Class::Update, at_ms }))
         };
-        self.save(tx, group.id, receiver, delivery, due);
+        self.save(tx, story.id(), receiver, delivery, due);
         Ok(())
     }
 
@@ -322,15 +343,15 @@ impl Store {
         Ok(count)
     }
 
-    /// A group and what a receiver knows of it; `None` when it is no longer kept.
-    pub(crate) fn load(&self, id: GroupId, receiver: &str) -> Result<Option<(Group, Delivery)>> {
+    /// A story and what a receiver knows of it; `None` when it is no longer kept.
+    pub(crate) fn load(&self, id: GroupId, receiver: &str) -> Result<Option<(Story, Delivery)>> {
         let tx = self.db.read_tx();
-        let group = get(&tx, &self.groups, keys::group(id), "group")?;
+        let story = get(&tx, &self.groups, keys::group(id), "group")?;
         let delivery = self.delivery(&tx, id, receiver)?;
-        Ok(group.map(|group| (group, delivery)))
+        Ok(story.map(|story| (story, delivery)))
     }
 
-    /// Notes that a receiver has been told of the group's first `count` alerts.
+    /// Notes that a receiver has been told of a story as far as `count`.
     pub(crate) fn delivered(
         &self,
         id: GroupId,
@@ -342,14 +363,14 @@ impl Store {
     ) -> Result<()> {
         let mut tx = self.db.write_tx().durability(Some(persist));
         let mut delivery = self.delivery(&tx, id, receiver)?;
-        let group: Option<Group> = get(&tx, &self.groups, keys::group(id), "group")?;
+        let story: Option<Story> = get(&tx, &self.groups, keys::group(id), "group")?;
         delivery.renew_at = delivery.renew_at.filter(|&at| at > count);
         delivery.delivered_count = count;
         delivery.delivered_ms = now_ms;
         delivery.attempts = 0;
         delivery.last_error = None;
         delivery.message_id = message_id;
-        let due = group.filter(|group| group.count > count).map(|_| match delivery.renew_at {
+        let due = story.filter(|story| story.count() > count).map(|_| match delivery.renew_at {
             Some(_) => Due { class: Class::First, at_ms: now_ms },
             None => Due { class: Class::Update, at_ms: now_ms + self.grouping.update_interval_ms },
         });

@@ -13,6 +13,7 @@ use teloxide::{ApiError, Bot, RequestError};
 use crate::config::TelegramConfig;
 use crate::receiver::{Failure, Notice};
 use crate::render;
+use crate::story::Story;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -48,9 +49,12 @@ impl Telegram {
         })
     }
 
-    /// Sends the group as a new message or edits the one given; returns the message's id.
+    /// Sends the story as a new message or edits the one given; returns the message's id.
     pub(crate) async fn deliver(&self, notice: &Notice) -> Result<i64, Failure> {
-        let html = render::telegram_html(&notice.group, &self.public_url);
+        let html = match &notice.story {
+            Story::Fraud(group) => render::telegram_html(group, &self.public_url),
+            Story::Incident(incident) => render::incident::telegram_html(incident),
+        };
         // teloxide waits ten seconds before it reads the answer of a failing server.
         let answer = tokio::time::timeout(self.timeout, self.call(html, notice.editable)).await;
         match answer {

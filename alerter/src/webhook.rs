@@ -1,5 +1,6 @@
-//! Posts groups as JSON, signed as <https://www.standardwebhooks.com> describes when there is a secret.
+//! Posts groups and incidents as JSON, signed as <https://www.standardwebhooks.com> describes when there is a secret.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -12,10 +13,12 @@ use serde::Serialize;
 use sha2::Sha256;
 
 use crate::config::{Secret, WebhookConfig};
-use crate::group::{Few, Subject};
+use crate::group::{Few, Group, Subject};
+use crate::incident::Incident;
 use crate::receiver::{Failure, Notice};
 use crate::render;
 use crate::routes::WebhookSpec;
+use crate::story::Story;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const SECRET_PREFIX: &str = "whsec_";
@@ -53,11 +56,11 @@ impl Webhook {
         })
     }
 
-    /// Posts the group; any 2xx answer means that it was taken.
+    /// Posts the story; any 2xx answer means that it was taken.
     pub(crate) async fn deliver(&self, notice: &Notice) -> Result<(), Failure> {
         let body = body(notice, &self.public_url);
         // The same for every attempt, so that the receiver can tell a repetition.
-        let id = format!("{}_{}", notice.group.id, notice.group.count);
+        let id = format!("{}_{}", notice.story.id(), notice.story.count());
         let mut request = self
             .client
             .post(self.url.clone())
@@ -115,9 +118,59 @@ struct GroupBody<'a> {
     cards: &'a Few,
 }
 
+#[derive(Serialize)]
+struct IncidentBody<'a> {
+    r#type: &'static str,
+    status: &'static str,
+    incident: IncidentView<'a>,
+    /// Whether this incident was posted before.
+    update: bool,
+}
+
+#[derive(Serialize)]
+struct IncidentView<'a> {
+    id: String,
+    fingerprint: &'a str,
+    name: &'a str,
+    severity: events::Severity,
+    summary: &'a str,
+    labels: &'a BTreeMap<String, String>,
+    link: Option<&'a str>,
+    started_at_us: i64,
+    ended_at_us: Option<i64>,
+}
+
+impl<'a> From<&'a Incident> for IncidentView<'a> {
+    fn from(incident: &'a Incident) -> Self {
+        Self {
+            id: incident.id.to_string(),
+            fingerprint: &incident.fingerprint,
+            name: &incident.name,
+            severity: incident.severity,
+            summary: &incident.summary,
+            labels: &incident.labels,
+            link: incident.link.as_deref(),
+            started_at_us: incident.started_us,
+            ended_at_us: incident.ended_us,
+        }
+    }
+}
+
 fn body(notice: &Notice, public_url: &str) -> Vec<u8> {
-    let group = &notice.group;
-    let body = Body {
+    let body = match &notice.story {
+        Story::Fraud(group) => serde_json::to_vec(&group_body(group, notice.update, public_url)),
+        Story::Incident(incident) => serde_json::to_vec(&IncidentBody {
+            r#type: "infrastructure.alert",
+            status: if incident.ended_us.is_some() { "resolved" } else { "firing" },
+            incident: incident.as_ref().into(),
+            update: notice.update,
+        }),
+    };
+    body.expect("the body has string keys and finite numbers only")
+}
+
+fn group_body<'a>(group: &'a Group, update: bool, public_url: &str) -> Body<'a> {
+    Body {
         r#type: "fraud.alert_group",
         group: GroupBody {
             id: group.id.to_string(),
@@ -131,9 +184,8 @@ fn body(notice: &Notice, public_url: &str) -> Vec<u8> {
         },
         alert: &group.worst,
         url: render::transaction_url(group.worst.transaction_id, public_url),
-        update: notice.update,
-    };
-    serde_json::to_vec(&body).expect("the body has string keys and finite numbers only")
+        update,
+    }
 }
 
 fn sign(key: &[u8], id: &str, timestamp_s: u64, body: &[u8]) -> String {

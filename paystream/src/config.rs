@@ -22,7 +22,8 @@ const DEFAULT_FILE: &str = "paystream.toml";
 const SCHEMA: Schema<'static> =
     Schema { defaults: DEFAULTS, free_form: &["gateway.reporting_rates", "gateway.merchant_fail_modes"] };
 /// Never printed.
-pub(crate) const SECRETS: [&str; 3] = ["kafka.sasl_password", "alerter.telegram.bot_token", "redis.url"];
+pub(crate) const SECRETS: [&str; 4] =
+    ["kafka.sasl_password", "alerter.telegram.bot_token", "alerter.alertmanager.token", "redis.url"];
 
 /// The configuration of the whole process.
 #[derive(Debug, Clone, Deserialize)]

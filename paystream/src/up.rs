@@ -65,7 +65,8 @@ async fn up(config: &Config, traces: &Traces) -> Outcome {
     let operators = reloader.router();
     let (stop, dir) = (host.stop.clone(), host.dir.clone());
     reloader.heed(hangups, stop.clone());
-    let mut serving = host.serve(config, stages.router(), operators)?;
+    let router = stages.router(host.listen.is_loopback());
+    let mut serving = host.serve(config, router, operators)?;
     let ready = tokio::select! {
         ready = stages.ready() => ready,
         () = stop.cancelled() => false,

@@ -23,6 +23,7 @@ fn help_names_examples_statuses_and_environment() {
         "replay",
         "loadtest",
         "features",
+        "healthcheck",
         "bench",
         "keys",
         "lists",
@@ -216,4 +217,24 @@ fn a_question_to_nothing_says_what_to_name() {
         assert_eq!(output.status.code(), Some(2));
         assert!(text(&output.stderr).contains("--data-dir"), "{}", text(&output.stderr));
     }
+}
+
+#[tokio::test]
+async fn a_health_check_succeeds_while_the_system_can_serve_and_fails_otherwise() {
+    let temp = tempfile::tempdir().unwrap();
+    let system = System::start(&temp.path().join("data")).await;
+    let check = |url: String| {
+        let output = run(&["healthcheck", "--url", &url, "--timeout", "10s"]);
+        (output.status.code(), text(&output.stderr))
+    };
+    assert_eq!(check(format!("{}/", system.url)).0, Some(0));
+    let (code, error) = check(format!("{}/no/such", system.url));
+    assert!(code == Some(1) && error.contains("answered 404"), "{error}");
+    // The configuration says where, in a container too.
+    let address = system.address();
+    let by_configuration = || paystream(&["healthcheck"]).env("PAYSTREAM__SERVER__LISTEN", address).output();
+    assert!(by_configuration().unwrap().status.success());
+    let wrong = paystream(&["healthcheck"]).env("PAYSTREAM__SERVER__LISTEN", "nowhere").output().unwrap();
+    assert_eq!(wrong.status.code(), Some(1), "not 2, which container engines reserve");
+    assert!(system.stop().await.success());
 }

@@ -19,7 +19,7 @@ fn open() -> (TempDir, Store) {
 }
 
 fn routed(alert: Alert) -> Routed {
-    Routed { alert, receivers: vec![R.to_owned()] }
+    Routed { alert, receivers: vec![R.to_owned()], trace: None }
 }
 
 /// An alert on a card of its own.
@@ -43,7 +43,10 @@ fn next(store: &Store, now_ms: u64) -> Option<(u64, u64)> {
 }
 
 fn load(store: &Store, id: u64) -> (Group, Delivery) {
-    store.load(GroupId(id), R).unwrap().unwrap()
+    match store.load(GroupId(id), R).unwrap().unwrap() {
+        (Story::Fraud(group), delivery) => (*group, delivery),
+        (other, _) => panic!("not about fraud: {other:?}"),
+    }
 }
 
 fn active() -> BTreeSet<String> {
@@ -104,7 +107,7 @@ fn alert_again(like: Alert, n: u64) -> Alert {
 #[test]
 fn an_alert_without_receivers_is_recorded_and_sent_nowhere() {
     let (_dir, store) = open();
-    let silent = Routed { alert: alert(1), receivers: vec![] };
+    let silent = Routed { alert: alert(1), receivers: vec![], trace: None };
     assert_eq!(store.record(0, 1, &[silent], 10).unwrap().new, [Severity::High]);
     assert_eq!(next(&store, u64::MAX), None);
     assert_eq!(record(&store, 2, [alert(1)], 11).duplicates, 1);

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use fjall::{PersistMode, Readable as _, SingleWriterWriteTx};
 
 use super::{Class, Delivery, Due, Result, Store, get, keys, parse};
-use crate::group::{Group, IndexKey, Window};
+use crate::group::{Group, GroupId, IndexKey, Window};
+use crate::story::Story;
 
 /// How many groups or alerts one transaction removes: other writers wait for it.
 pub(super) const PRUNE_BATCH: usize = 500;
@@ -36,8 +37,8 @@ impl Store {
             }
         }
         for (id, receiver, mut delivery) in refused {
-            let group: Option<Group> = get(&tx, &self.groups, keys::group(id), "group")?;
-            if group.is_some_and(|g| g.recorded_ms + REQUEUE_MAX_AGE_MS >= now_ms) {
+            let story: Option<Story> = get(&tx, &self.groups, keys::group(id), "group")?;
+            if story.is_some_and(|s| s.recorded_ms() + REQUEUE_MAX_AGE_MS >= now_ms) {
                 delivery.refused = None;
                 delivery.attempts = 0;
                 let due = Due { class: Class::First, at_ms: now_ms };
@@ -65,25 +66,25 @@ impl Store {
         let mut removed_groups = 0;
         let snapshot = self.db.read_tx();
         for entry in snapshot.iter(&self.groups) {
-            let group: Group = parse(&entry.value()?, "group")?;
-            if group.recorded_ms >= cutoff_ms || removed_groups == PRUNE_BATCH {
+            let story: Story = parse(&entry.value()?, "group")?;
+            if story.recorded_ms() >= cutoff_ms || removed_groups == PRUNE_BATCH {
                 break;
             }
-            removed_groups += usize::from(self.remove_group(&mut tx, &group, active)?);
+            removed_groups += usize::from(self.remove_story(&mut tx, &story, active)?);
         }
         tx.commit()?;
         Ok(old_alerts.len() == PRUNE_BATCH || removed_groups == PRUNE_BATCH)
     }
 
-    fn remove_group(
+    fn remove_story(
         &self,
         tx: &mut SingleWriterWriteTx<'_>,
-        group: &Group,
+        story: &Story,
         active: &BTreeSet<String>,
     ) -> Result<bool> {
         let mut deliveries = Vec::new();
-        for receiver in &group.receivers {
-            let delivery = self.delivery(tx, group.id, receiver)?;
+        for receiver in story.receivers() {
+            let delivery = self.delivery(tx, story.id(), receiver)?;
             if delivery.due.is_some() && active.contains(receiver) {
                 return Ok(false);
             }
@@ -91,10 +92,25 @@ impl Store {
         }
         for (receiver, delivery) in deliveries {
             if let Some(due) = delivery.due {
-                tx.remove(&self.queues, keys::queued(receiver, due, group.id));
+                tx.remove(&self.queues, keys::queued(receiver, due, story.id()));
             }
-            tx.remove(&self.deliveries, keys::delivery(group.id, receiver));
+            tx.remove(&self.deliveries, keys::delivery(story.id(), receiver));
         }
+        match story {
+            Story::Fraud(group) => self.forget_windows(tx, group)?,
+            Story::Incident(incident) => {
+                let newest: Option<GroupId> =
+                    get(tx, &self.incidents, &incident.fingerprint, "incident's number")?;
+                if newest == Some(incident.id) {
+                    tx.remove(&self.incidents, incident.fingerprint.as_bytes());
+                }
+            }
+        }
+        tx.remove(&self.groups, keys::group(story.id()));
+        Ok(true)
+    }
+
+    fn forget_windows(&self, tx: &mut SingleWriterWriteTx<'_>, group: &Group) -> Result<()> {
         let card = IndexKey::of_card(&group.worst, &group.receivers);
         let rule = IndexKey::of_rule(&group.worst, &group.receivers).map(|(_, key)| key);
         for key in [Some(card), rule].into_iter().flatten() {
@@ -103,7 +119,6 @@ impl Store {
                 tx.remove(&self.index, key.0);
             }
         }
-        tx.remove(&self.groups, keys::group(group.id));
-        Ok(true)
+        Ok(())
     }
 }

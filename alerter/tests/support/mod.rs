@@ -175,7 +175,7 @@ pub(crate) struct System {
 /// A running alerter.
 pub(crate) struct Running {
     runtime: tokio::runtime::Runtime,
-    alerter: Alerter,
+    pub(crate) alerter: Alerter,
     pub(crate) registry: prometheus::Registry,
 }
 
@@ -223,6 +223,15 @@ impl System {
 
     pub(crate) async fn publish_raw(&self, value: &str) {
         self.log.append(vec![record("k", value.as_bytes().to_vec())]).await.unwrap();
+    }
+
+    /// Where Alertmanager sends to, of a running alerter.
+    pub(crate) async fn alertmanager(running: &Running, loopback: bool) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/alertmanager", listener.local_addr().unwrap());
+        let router = running.alerter.router(loopback);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        url
     }
 
     pub(crate) fn start(&self) -> Running {

@@ -110,10 +110,11 @@ impl Stages {
     }
 
     /// The merchants' API; the page; and its data, queries and reconciliation for those with the scope.
-    pub(super) fn router(&self) -> Router {
+    pub(super) fn router(&self, loopback: bool) -> Router {
         let analysts = self.analytics.router().merge(reconcile::router(self.stores.clone()));
         let guard = self.gateway.scope_guard(Scope::Analytics);
-        self.gateway.router().merge(analysts.route_layer(from_fn_with_state(guard, guard_data)))
+        let analysts = analysts.route_layer(from_fn_with_state(guard, guard_data));
+        self.gateway.router().merge(analysts).merge(self.alerter.router(loopback))
     }
 
     /// Waits until transactions are accepted. Returns whether they are: not when a stage has ended.
