@@ -114,6 +114,34 @@ async fn a_redis_that_forgot_is_not_believed_before_the_log_was_asked() {
     assert_eq!(a.created().await.len(), 1);
 }
 
+#[tokio::test]
+async fn a_redis_that_takes_no_writes_or_lost_its_scripts_is_left_alone_until_it_is_well() {
+    let Some(_) = redis_url() else { return };
+    let server = Server::start(free_port().await).await;
+    let (a, b) = pair(&with_redis(&server.url())).await;
+    let mut redis = connection(&server.url()).await;
+    let mut set = async |what: &[&str]| {
+        redis::cmd(what[0]).arg(&what[1..]).exec_async(&mut redis).await.unwrap();
+    };
+    set(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    away(&a).await;
+    away(&b).await;
+    assert_eq!(pay(&a, &key(1)).await.status, 201);
+    assert_eq!(pay(&b, &key(1)).await.header("idempotent-replayed"), Some("true"));
+    set(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    up(&a).await;
+    up(&b).await;
+
+    set(&["SCRIPT", "FLUSH"]).await;
+    let errors = a.metric("paystream_redis_errors_total");
+    a.until("its scripts to be missed", || async { a.metric("paystream_redis_errors_total") > errors }).await;
+    assert_eq!(pay(&b, &key(2)).await.status, 201);
+    up(&a).await;
+    up(&b).await;
+    assert_eq!(settled(&a, ("idempotency-key", &key(2))).await.header("idempotent-replayed"), Some("true"));
+    assert_eq!(a.created().await.len(), 2);
+}
+
 /// The hole that is left, and what closes it: whoever decides takes the second record of an id for the first.
 #[tokio::test]
 async fn without_redis_one_key_at_two_replicas_at_the_same_moment_is_two_records_of_one_id() {
