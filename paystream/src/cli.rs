@@ -2,6 +2,7 @@
 
 mod duration;
 mod lists;
+mod ops;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use fraud_analyzer::engine::Synthetic;
 use gateway::Scope;
 
 pub(crate) use self::lists::{EntriesArgs, ListsCommand};
+pub(crate) use self::ops::{DlqCommand, DlqPurgeArgs, DlqRetryArgs, DlqShowArgs, DoctorArgs, TailArgs};
 use crate::exit::Outcome;
 use crate::output;
 
@@ -23,6 +25,7 @@ Examples:
   paystream query \"SELECT outcome, count(*) FROM decisions GROUP BY outcome\"
   paystream loadtest --url http://127.0.0.1:8080 --rate 3000 --duration 30s
   paystream reconcile --json                 is every accepted transaction decided and stored once?
+  paystream doctor                           is everything there that the system needs?
   paystream config default > paystream.toml  start a configuration file
 
 Exit status:
@@ -107,6 +110,15 @@ pub(crate) enum Command {
     /// See the lists of what is blocked or allowed, put entries on them and take them off
     #[command(subcommand)]
     Lists(ListsCommand),
+    /// Check everything that the system needs, and say what to do about what is missing
+    #[command(after_help = ops::DOCTOR_HELP)]
+    Doctor(DoctorArgs),
+    /// Show a topic's records as they come
+    #[command(after_help = ops::TAIL_HELP)]
+    Tail(TailArgs),
+    /// See the records that could not be read, and try them again or give them up
+    #[command(subcommand, after_help = ops::DLQ_HELP)]
+    Dlq(DlqCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -8,20 +8,26 @@ mod cli;
 mod client;
 mod config;
 mod data_dir;
+mod dlq;
+mod doctor;
 mod engine;
 mod exit;
 mod host;
 mod keys;
 mod lists;
 mod loadtest;
+mod logs;
+mod mask;
 mod offline;
 mod output;
 mod query;
 mod reconcile;
 mod replay;
 mod ruleset;
+mod servers;
 mod settings;
 mod source;
+mod tail;
 mod up;
 
 use std::process::ExitCode;
@@ -45,6 +51,9 @@ fn main() -> ExitCode {
         Command::Bench(command) => engine::bench(&global, command),
         Command::Keys(command) => keys::run(&global, command),
         Command::Lists(command) => lists::run(&global, command),
+        Command::Doctor(args) => doctor::run(&global, &args),
+        Command::Tail(args) => tail::run(&global, args),
+        Command::Dlq(command) => dlq::run(&global, command),
         Command::Config(command) => settings::run(&global, &command),
         Command::Alerter(command) => alert_routes::run(&global, &command),
         Command::Completions { shell } => cli::completions(shell),

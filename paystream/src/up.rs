@@ -16,7 +16,7 @@ use crate::config::{self, Config};
 use crate::data_dir::WHOLE;
 use crate::exit::{Failure, OrUsage as _, Outcome};
 use crate::host::{self, Host, Listen, Reloader};
-use crate::output;
+use crate::{dlq, output, tail};
 
 /// Whose transactions are those sent with the key of the first start.
 const TEST_MERCHANT: &str = "test";
@@ -61,8 +61,11 @@ async fn up(config: &Config) -> Outcome {
         rulesets: stages.rulesets(),
         lists: Some(stages.lists()),
     };
-    let operators = reloader.router();
     let (stop, dir) = (host.stop.clone(), host.dir.clone());
+    let operators = reloader
+        .router()
+        .merge(tail::router(stages.log(), stages.guard(), stop.clone()))
+        .merge(dlq::router(stages.log(), stages.guard()));
     reloader.heed(hangups, stop.clone());
     let mut serving = host.serve(config, stages.router(), operators)?;
     let ready = tokio::select! {
