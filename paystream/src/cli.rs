@@ -2,6 +2,7 @@
 
 mod duration;
 mod lists;
+mod ops;
 mod topics;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use fraud_analyzer::engine::Synthetic;
 use gateway::Scope;
 
 pub(crate) use self::lists::{EntriesArgs, ListsCommand};
+pub(crate) use self::ops::{DlqCommand, DlqPurgeArgs, DlqRetryArgs, DlqShowArgs, DoctorArgs, TailArgs};
 pub(crate) use self::topics::{TopicsArgs, TopicsCommand};
 use crate::exit::Outcome;
 use crate::output;
@@ -25,6 +27,7 @@ Examples:
   paystream query \"SELECT outcome, count(*) FROM decisions GROUP BY outcome\"
   paystream loadtest --url http://127.0.0.1:8080 --rate 3000 --duration 30s
   paystream reconcile --json                 is every accepted transaction decided and stored once?
+  paystream doctor                           is everything there that the system needs?
   paystream config default > paystream.toml  start a configuration file
 
 Exit status:
@@ -125,6 +128,15 @@ pub(crate) enum Command {
     /// Make the topics on Kafka, or show what differs from what is declared
     #[command(subcommand)]
     Topics(TopicsCommand),
+    /// Check everything that the system needs, and say what to do about what is missing
+    #[command(after_help = ops::DOCTOR_HELP)]
+    Doctor(DoctorArgs),
+    /// Show a topic's records as they come
+    #[command(after_help = ops::TAIL_HELP)]
+    Tail(TailArgs),
+    /// See the records that could not be read, and try them again or give them up
+    #[command(subcommand, after_help = ops::DLQ_HELP)]
+    Dlq(DlqCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use reqwest::header::HeaderMap;
 use reqwest::{RequestBuilder, StatusCode};
 use serde::Deserialize;
@@ -15,6 +15,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BUSY_ATTEMPTS: u32 = 60;
 /// … and the longest it is waited for each time.
 const RETRY_AFTER_MAX_S: u64 = 30;
+/// The longest that a log is followed in one go.
+const FOLLOWING: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// Far longer than any record of the log.
+const LINE_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// As much of an answer that is no problem document is shown.
 const SHOWN_CHARS: usize = 300;
 
@@ -88,6 +92,21 @@ impl Client {
         }
     }
 
+    /// The lines of an answer that goes on for as long as both sides wish.
+    pub(crate) async fn follow(&self, path: &str) -> anyhow::Result<Lines> {
+        let mut request = self.http.get(format!("{}{path}", self.url)).timeout(FOLLOWING);
+        if let Some(key) = &self.api_key {
+            request = request.bearer_auth(key);
+        }
+        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = answer.status();
+        if !status.is_success() {
+            let body = answer.bytes().await.with_context(|| format!("reading the answer of {}", self.url))?;
+            return Err(refusal(status, &body));
+        }
+        Ok(Lines { url: self.url.clone(), answer, rest: Vec::new() })
+    }
+
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
         let (status, _, body) = self.exchange(request).await?;
         if !status.is_success() {
@@ -124,6 +143,38 @@ impl Client {
             return anyhow!("{url} did not answer within {TIMEOUT:?}");
         }
         anyhow!("asking {url}: {error}")
+    }
+}
+
+/// Lines of JSON as they arrive.
+pub(crate) struct Lines {
+    url: String,
+    answer: reqwest::Response,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// The next one; none when the server has ended the answer.
+    pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                if line.len() == 1 {
+                    continue;
+                }
+                let read = serde_json::from_slice(&line);
+                return read.map(Some).with_context(|| {
+                    format!("a line of {} is not what this version of paystream expects", self.url)
+                });
+            }
+            if self.rest.len() > LINE_MAX_BYTES {
+                bail!("a line of {} is longer than {LINE_MAX_BYTES} bytes", self.url);
+            }
+            match self.answer.chunk().await.with_context(|| format!("{} went away", self.url))? {
+                Some(chunk) => self.rest.extend_from_slice(&chunk),
+                None => return Ok(None),
+            }
+        }
     }
 }
 

@@ -9,10 +9,13 @@ use std::time::Duration;
 use ::gateway::ApiKeys;
 use anyhow::{Context as _, anyhow};
 use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use prometheus::Registry;
 use runtime::http::HttpMetrics;
 use runtime::trace::Traces;
 use runtime::{Readiness, Service, telemetry};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::listen::{Listen, Urls};
@@ -169,4 +172,14 @@ impl Serving {
         drop(held);
         Ok(())
     }
+}
+
+/// An answer of the operators' routes that says what is wrong.
+pub(crate) fn problem(status: StatusCode, title: &str, detail: &str, errors: &[String]) -> Response {
+    let mut body =
+        json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    if !errors.is_empty() {
+        body["errors"] = json!(errors);
+    }
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
 }

@@ -8,6 +8,8 @@ mod cli;
 mod client;
 mod config;
 mod data_dir;
+mod dlq;
+mod doctor;
 mod engine;
 mod exit;
 mod healthcheck;
@@ -15,15 +17,19 @@ mod host;
 mod keys;
 mod lists;
 mod loadtest;
+mod logs;
+mod mask;
 mod offline;
 mod output;
 mod query;
 mod reconcile;
 mod replay;
 mod ruleset;
+mod servers;
 mod services;
 mod settings;
 mod source;
+mod tail;
 mod topics;
 mod up;
 
@@ -53,6 +59,9 @@ fn main() -> ExitCode {
         Command::Keys(command) => keys::run(&global, command),
         Command::Lists(command) => lists::run(&global, command),
         Command::Topics(command) => topics::run(&global, &command),
+        Command::Doctor(args) => doctor::run(&global, &args),
+        Command::Tail(args) => tail::run(&global, args),
+        Command::Dlq(command) => dlq::run(&global, command),
         Command::Config(command) => settings::run(&global, &command),
         Command::Alerter(AlerterArgs { command: Some(command), .. }) => alert_routes::run(&global, &command),
         Command::Alerter(args) => services::run(&global, Stage::Alerter, args.service),

@@ -17,7 +17,7 @@ use crate::config::{self, Config};
 use crate::data_dir::WHOLE;
 use crate::exit::{Failure, OrUsage as _, Outcome};
 use crate::host::{self, Host, Reloader};
-use crate::output;
+use crate::{dlq, output, tail};
 
 /// Whose transactions are those sent with the key of the first start.
 const TEST_MERCHANT: &str = "test";
@@ -62,8 +62,11 @@ async fn up(config: &Config, traces: &Traces) -> Outcome {
         rulesets: stages.rulesets(),
         lists: Some(stages.lists()),
     };
-    let operators = reloader.router();
     let (stop, dir) = (host.stop.clone(), host.dir.clone());
+    let operators = reloader
+        .router()
+        .merge(tail::router(stages.log(), stages.guard(), stop.clone()))
+        .merge(dlq::router(stages.log(), stages.guard()));
     reloader.heed(hangups, stop.clone());
     let router = stages.router(host.listen.is_loopback());
     let mut serving = host.serve(config, router, operators)?;

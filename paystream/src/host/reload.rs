@@ -12,10 +12,10 @@ use events::ListDeclaration;
 use fraud_analyzer::{ReloadError, RulesetStatus, Rulesets};
 use runtime::signals::Hangups;
 use scoring::LoadErrors;
-use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::problem;
 use crate::ruleset::ScoringConfig;
 
 /// Far longer than a reload takes, other than while the analyzer recovers.
@@ -96,13 +96,4 @@ fn unavailable() -> Response {
     let detail = "The analyzer does not decide yet, or not any more. Ask again when it does.";
     let answer = problem(StatusCode::SERVICE_UNAVAILABLE, "Not ready", detail, &[]);
     ([(header::RETRY_AFTER, RETRY_AFTER_S)], answer).into_response()
-}
-
-fn problem(status: StatusCode, title: &str, detail: &str, errors: &[String]) -> Response {
-    let mut body =
-        json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
-    if !errors.is_empty() {
-        body["errors"] = json!(errors);
-    }
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
 }

@@ -112,9 +112,18 @@ impl Stages {
     /// The merchants' API; the page; and its data, queries and reconciliation for those with the scope.
     pub(super) fn router(&self, loopback: bool) -> Router {
         let analysts = self.analytics.router().merge(reconcile::router(self.stores.clone()));
-        let guard = self.gateway.scope_guard(Scope::Analytics);
-        let analysts = analysts.route_layer(from_fn_with_state(guard, guard_data));
+        let analysts = analysts.route_layer(from_fn_with_state(self.guard(), guard_data));
         self.gateway.router().merge(analysts).merge(self.alerter.router(loopback))
+    }
+
+    /// The log that the stages share.
+    pub(super) fn log(&self) -> Arc<dyn EventLog> {
+        self.stores.log.clone()
+    }
+
+    /// Lets those through who may see the system's data.
+    pub(super) fn guard(&self) -> ScopeGuard {
+        self.gateway.scope_guard(Scope::Analytics)
     }
 
     /// Waits until transactions are accepted. Returns whether they are: not when a stage has ended.
