@@ -13,9 +13,11 @@
 //! - [`warehouse`]: the warehouse as others use it.
 //! - `live`: what the page shows, in memory.
 //! - `api`, `stream`, `page`, `problem`: HTTP.
+//! - [`clickhouse`]: the warehouse on a ClickHouse server instead.
 //! - [`mod@reconcile`]: whether all stages hold the same transactions.
 
 mod api;
+pub mod clickhouse;
 mod column;
 mod compact;
 pub mod config;
