@@ -8,24 +8,33 @@
 //! - `queue`, `spool`: batches that wait, in memory and on disk.
 //! - `plan`, `send`: batches planned in the log, inserted, confirmed.
 //! - `sink`: one process at a time does this.
-//! - [`server`]: what is said to ClickHouse.
-//! - `metrics`: what is counted.
+//! - [`server`], [`query`]: what is said to ClickHouse.
+//! - [`stored`], `compare`: what reconciliation asks of it, at once and all the time.
+//! - `service`, `api`, `metrics`: starting and stopping, SQL over HTTP, what is counted.
 
-mod batch;
+mod api;
+pub(crate) mod batch;
+pub(crate) mod compare;
 pub mod config;
-mod crash;
+pub(crate) mod crash;
 mod form;
-mod metrics;
+pub(crate) mod metrics;
 pub mod migrate;
 mod plan;
+pub mod query;
 mod queue;
 mod send;
 pub mod server;
+mod service;
 mod sink;
 mod spool;
+pub mod stored;
 
-#[cfg(test)]
-mod tests;
+pub use config::{ClickHouseConfig, Wire};
+pub use migrate::{MigrateError, migrate, status};
+pub use server::{Server, ServerError};
+pub use service::DistributedAnalytics;
+pub use stored::ClickHouseStored;
 
 /// The group whose positions say what is in ClickHouse, and whose members take turns at filling it.
 pub(crate) const GROUP: &str = "analytics";

@@ -7,7 +7,7 @@ pub(crate) const fn point(_database: &str, _name: &'static str) -> anyhow::Resul
 }
 
 #[cfg(test)]
-pub(crate) use self::armed::{arm, point};
+pub(crate) use self::armed::{arm, is_armed, point};
 
 #[cfg(test)]
 mod armed {
@@ -25,6 +25,11 @@ mod armed {
     pub(crate) fn arm(database: &str, name: &'static str, passes: u32) {
         let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
         armed.push(Armed { database: database.to_owned(), name, passes });
+    }
+
+    /// Whether a point of this database's service was not reached yet.
+    pub(crate) fn is_armed(database: &str) -> bool {
+        ARMED.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|armed| armed.database == database)
     }
 
     pub(crate) fn point(database: &str, name: &'static str) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use eventlog::{Change, EventLog, LetGo, LogError, Membership};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::config::ClickHouseConfig;
 use super::form::{self, Former};
@@ -50,6 +50,8 @@ struct Ends {
 /// One turn at filling the warehouse.
 struct Turn {
     ends: Ends,
+    /// Ends the turn's threads when the service is dropped without having been stopped.
+    _guard: DropGuard,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -142,12 +144,13 @@ impl Sink {
         let ends = Ends::default();
         let (sink, of_turn) = (self.clone(), ends.clone());
         self.metrics.active.set(1);
-        Turn { ends, task: tokio::spawn(async move { sink.fill(of_turn).await }) }
+        let guard = ends.stop.clone().drop_guard();
+        Turn { ends, _guard: guard, task: tokio::spawn(async move { sink.fill(of_turn).await }) }
     }
 
     /// Ends a turn: after what the log holds is stored, when there is time for that, or at once.
     async fn end(&self, turn: Turn, is_orderly: bool) {
-        let Turn { ends, mut task } = turn;
+        let Turn { ends, mut task, _guard } = turn;
         if is_orderly {
             ends.drain.cancel();
             let deadline = Duration::from_millis(self.config.drain_deadline_ms);
@@ -163,7 +166,7 @@ impl Sink {
     }
 
     async fn hand_over(&self, turn: Option<Turn>, let_go: LetGo) {
-        if let Some(Turn { ends, mut task }) = turn {
+        if let Some(Turn { ends, mut task, _guard }) = turn {
             ends.hand_over.cancel();
             if tokio::time::timeout(HAND_OVER, &mut task).await.is_err() {
                 ends.stop.cancel();
