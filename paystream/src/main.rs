@@ -26,6 +26,7 @@ mod settings;
 mod source;
 mod topics;
 mod up;
+mod warehouse;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Keys(command) => keys::run(&global, command),
         Command::Lists(command) => lists::run(&global, command),
         Command::Topics(command) => topics::run(&global, &command),
+        Command::Warehouse(command) => warehouse::run(&global, &command),
         Command::Config(command) => settings::run(&global, &command),
         Command::Alerter(AlerterArgs { command: Some(command), .. }) => alert_routes::run(&global, &command),
         Command::Alerter(args) => services::run(&global, Stage::Alerter, args.service),

@@ -162,7 +162,7 @@ impl Running {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == name);
         let metrics = family.map_or(&[][..], |family| family.get_metric());
-        metrics.iter().map(|m| m.get_gauge().value() + m.get_counter().value()).sum()
+        metrics.iter().map(|m| m.get_gauge().get_value() + m.get_counter().get_value()).sum()
     }
 }
 
