@@ -22,7 +22,7 @@ use crate::stream::{Clients, follow};
 use crate::warehouse::Warehouse;
 
 /// A statement and its JSON around it.
-const MAX_BODY_BYTES: usize = 128 * 1024;
+pub(crate) const MAX_BODY_BYTES: usize = 128 * 1024;
 const DEFAULT_HISTORY_MINUTES: i64 = 60;
 const MAX_HISTORY_MINUTES: i64 = 1_440;
 const MINUTE_MS: i64 = 60_000;
@@ -183,7 +183,8 @@ async fn query(
     answer(&context.warehouse, body).await.map(fresh).map_err(|problem| problem.of(&id))
 }
 
-async fn answer(warehouse: &Warehouse, body: Result<Bytes, BytesRejection>) -> Result<Value, Problem> {
+/// The SQL in a request's body.
+pub(crate) fn asked(body: Result<Bytes, BytesRejection>) -> Result<String, Problem> {
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             Problem::too_large(format!("the body has at most {MAX_BODY_BYTES} bytes"))
@@ -192,7 +193,11 @@ async fn answer(warehouse: &Warehouse, body: Result<Bytes, BytesRejection>) -> R
     })?;
     let asked: Asked = serde_json::from_slice(&body)
         .map_err(|error| Problem::malformed(format!("the body is {{\"sql\": \"SELECT …\"}}: {error}")))?;
-    let answer = warehouse.query(&asked.sql).await?;
+    Ok(asked.sql)
+}
+
+async fn answer(warehouse: &Warehouse, body: Result<Bytes, BytesRejection>) -> Result<Value, Problem> {
+    let answer = warehouse.query(&asked(body)?).await?;
     let rows = answer.json_rows().map_err(|error| Problem::internal(error.to_string()))?;
     Ok(json!({
         "columns": answer.columns(),

@@ -13,9 +13,11 @@
 //! - [`warehouse`]: the warehouse as others use it.
 //! - `live`: what the page shows, in memory.
 //! - `api`, `stream`, `page`, `problem`: HTTP.
+//! - [`clickhouse`]: the warehouse on a ClickHouse server instead.
 //! - [`mod@reconcile`]: whether all stages hold the same transactions.
 
 mod api;
+pub mod clickhouse;
 mod column;
 mod compact;
 pub mod config;
@@ -45,10 +47,11 @@ pub mod warehouse;
 #[cfg(test)]
 mod tests;
 
+pub use clickhouse::{ClickHouseConfig, DistributedAnalytics};
 pub use config::{Compression, WarehouseConfig};
 pub use engine::{QueryError, QueryLimits};
 pub use positions::Positions;
-pub use reconcile::{Report, reconcile};
+pub use reconcile::{Accepted, Report, Stored, reconcile};
 pub use result::{QueryResult, ResultColumn};
 pub use schema::Table;
 pub use service::Analytics;

@@ -25,6 +25,11 @@ impl Positions {
         self.0.get(topic).map_or(&[], Vec::as_slice)
     }
 
+    /// Each topic with its partitions' next offsets.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u64])> + Send {
+        self.0.iter().map(|(topic, partitions)| (topic.as_str(), partitions.as_slice()))
+    }
+
     pub(crate) fn set(&mut self, topic: &str, partition: u32, next_offset: u64) {
         let partitions = self.0.entry(topic.to_owned()).or_default();
         let at = partition as usize;

@@ -61,6 +61,19 @@ pub(crate) fn bind(sql: &str, params: &[(&str, Param<'_>)]) -> String {
     bound
 }
 
+/// The parameters as ClickHouse takes them, beside the unchanged query.
+pub(crate) fn params(params: &[(&str, Param<'_>)]) -> Vec<(String, String)> {
+    let value = |param: &Param<'_>| match param {
+        Param::TimeMs(ms) => format!("{}.{:03}", ms.div_euclid(1_000), ms.rem_euclid(1_000)),
+        Param::Number(number) => number.to_string(),
+        // Values are unescaped as in a tab-separated file.
+        Param::Text(text) => {
+            text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
+        }
+    };
+    params.iter().map(|(name, param)| (format!("param_{name}"), value(param))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

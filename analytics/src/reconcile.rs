@@ -4,12 +4,13 @@
 //! `transactions.created` ends after that; what comes later is not looked at, and the later stages are
 //! given time to get past the cut.
 
+mod stored;
 mod tally;
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use datafusion::arrow::array::AsArray as _;
+use datafusion::arrow::array::{AsArray as _, RecordBatch};
 use datafusion::arrow::datatypes::{UInt32Type, UInt64Type};
 use eventlog::{EventLog, LogError, Position};
 use events::{Message, Transaction, TransactionId, topics};
@@ -17,16 +18,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+pub use self::stored::{Stored, ViewTotals, Visit};
 pub use self::tally::compare;
 use self::tally::{Stage, Tally};
 use crate::positions::{Positions, TOPICS};
 use crate::queries;
-use crate::warehouse::Warehouse;
 
 /// How long decisions and rows may take to get past the cut.
 const CATCH_UP: Duration = Duration::from_secs(30);
-/// How long reading all stored ids may take.
-const SCAN: Duration = Duration::from_secs(600);
 /// On a running system a disagreement is looked at again, with a later cut, before it is reported.
 const ATTEMPTS: usize = 3;
 const READ_RECORDS: usize = 512;
@@ -55,8 +54,13 @@ pub struct Report {
     pub not_covered: u64,
     /// Records of `transactions.created` that cannot be decoded, and so are dead letters.
     pub undecodable: u64,
+    /// Materialized views that do not add up to their tables.
+    pub views_differing: u64,
     /// What does not agree, with examples.
     pub disagreements: Vec<Disagreement>,
+    /// The materialized views, where the warehouse has any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<ViewTotals>,
 }
 
 /// A kind of disagreement.
@@ -74,24 +78,40 @@ impl Report {
     /// Whether every stage holds each transaction exactly once.
     #[must_use]
     pub const fn agrees(&self) -> bool {
-        self.missing == 0 && self.duplicated == 0 && self.unexpected == 0
+        self.missing == 0 && self.duplicated == 0 && self.unexpected == 0 && self.views_differing == 0
     }
 }
 
-/// Compares what the gateway accepted, as (id, accept time in microseconds), with the log and the
-/// warehouse.
+/// What was accepted.
+#[derive(Debug, Clone)]
+pub enum Accepted {
+    /// What the gateway says, as (id, accept time in microseconds). What the log holds of the time before the
+    /// first of them is not compared.
+    Listed(Vec<(TransactionId, i64)>),
+    /// Nobody kept a list: what `transactions.created` holds.
+    AsLogged,
+}
+
+impl From<Vec<(TransactionId, i64)>> for Accepted {
+    fn from(listed: Vec<(TransactionId, i64)>) -> Self {
+        Self::Listed(listed)
+    }
+}
+
+/// Compares what was accepted with the log and the warehouse.
 ///
 /// # Errors
 /// When the log or the warehouse cannot be read, or there are more ids than fit the memory bound.
 pub async fn reconcile(
-    accepted: Vec<(TransactionId, i64)>,
+    accepted: impl Into<Accepted> + Send,
     log: &dyn EventLog,
-    warehouse: &Warehouse,
+    stored: &dyn Stored,
 ) -> anyhow::Result<Report> {
-    let attempts = if warehouse.is_running() { ATTEMPTS } else { 1 };
+    let accepted = accepted.into();
+    let attempts = if stored.is_running() { ATTEMPTS } else { 1 };
     let mut report = Report::default();
     for _ in 0..attempts {
-        report = attempt(&accepted, log, warehouse).await?;
+        report = attempt(&accepted, log, stored).await?;
         if report.agrees() {
             break;
         }
@@ -99,34 +119,37 @@ pub async fn reconcile(
     Ok(report)
 }
 
-async fn attempt(
-    accepted: &[(TransactionId, i64)],
-    log: &dyn EventLog,
-    warehouse: &Warehouse,
-) -> anyhow::Result<Report> {
-    let until = Instant::now() + if warehouse.is_running() { CATCH_UP } else { Duration::ZERO };
+async fn attempt(accepted: &Accepted, log: &dyn EventLog, stored: &dyn Stored) -> anyhow::Result<Report> {
+    let until = Instant::now() + if stored.is_running() { CATCH_UP } else { Duration::ZERO };
     let mut tally = Tally::default();
-    for (id, accepted_at_us) in accepted {
-        tally.accepted(*id, *accepted_at_us)?;
+    if let Accepted::Listed(listed) = accepted {
+        for (id, accepted_at_us) in listed {
+            tally.accepted(*id, *accepted_at_us)?;
+        }
     }
     let created = Range::of(log, topics::CREATED).await?;
     read_created(log, &created, &mut tally).await.context("reading transactions.created")?;
+    if matches!(accepted, Accepted::AsLogged) {
+        tally.accept_logged();
+    }
     let decided =
         read_decided(log, &created, until, &mut tally).await.context("reading transactions.decided")?;
     tally.log_lost_records(created.has_lost(), decided.has_lost());
 
     let goal = decided.ends_as_positions();
     let wait = until.saturating_duration_since(Instant::now());
-    if !warehouse.wait_for(&goal, wait).await {
+    if !stored.wait_for(&goal, wait).await {
         tracing::warn!("the warehouse has not caught up with the log within {CATCH_UP:?}");
     }
     for (stage, sql) in [
         (Stage::StoredTransaction, queries::STORED_TRANSACTIONS),
         (Stage::StoredDecision, queries::STORED_DECISIONS),
     ] {
-        tally = read_stored(warehouse, sql, stage, created.clone(), tally).await?;
+        tally = read_stored(stored, sql, stage, created.clone(), tally).await?;
     }
-    Ok(tally.report())
+    let views = stored.views().await.context("adding up the materialized views")?;
+    let views_differing = views.iter().filter(|view| !view.agrees()).count() as u64;
+    Ok(Report { views_differing, views, ..tally.report() })
 }
 
 /// The offsets of a topic's partitions that are looked at: from the first kept to the cut.
@@ -260,8 +283,8 @@ async fn read_decided(
 }
 
 async fn read_stored(
-    warehouse: &Warehouse,
-    sql: &str,
+    stored: &dyn Stored,
+    sql: &'static str,
     stage: Stage,
     created: Range,
     tally: Tally,
@@ -269,7 +292,7 @@ async fn read_stored(
     // The tally travels to the query's thread and back.
     let shared = std::sync::Arc::new(std::sync::Mutex::new((tally, Ok(()))));
     let inside = std::sync::Arc::clone(&shared);
-    let visit = move |batch: &datafusion::arrow::array::RecordBatch| {
+    let visit = move |batch: &RecordBatch| {
         let mut guard = inside.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (tally, outcome) = &mut *guard;
         let ids = batch.column(0).as_string::<i32>();
@@ -283,7 +306,7 @@ async fn read_stored(
             }
         }
     };
-    drop(warehouse.visit(sql, SCAN, visit).await.context("reading the stored ids")?);
+    stored.visit(sql, Box::new(visit)).await.context("reading the stored ids")?;
     let shared = std::sync::Arc::into_inner(shared).context("a query is still running")?;
     let (tally, outcome) = shared.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     outcome?;

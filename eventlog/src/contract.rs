@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use events::topics::{ALERTS, ALL, CREATED, DEAD_LETTERS, DECIDED};
+use events::topics::{ALERTS, ALL, CREATED, DEAD_LETTERS, DECIDED, INTERNAL};
 
 use crate::{Change, EventLog, LogError, LoggedRecord, NewRecord, Position};
 
@@ -312,6 +312,10 @@ pub async fn one_append_writes_to_several_topics(fixture: impl Fixture) {
 /// Rule: the log has all topics of the contract, each with its dead-letter topic.
 pub async fn every_topic_and_its_dead_letters_exist(fixture: impl Fixture) {
     let log = fixture.log();
+    for topic in INTERNAL {
+        let place = append(&*log, vec![record(topic, "key", topic)]).await[0];
+        assert_eq!(values(&read_all(&*log, topic, place.partition).await), [topic]);
+    }
     for topic in ALL.into_iter().chain(DEAD_LETTERS) {
         assert!(log.partitions(topic).expect("exists") >= 2, "{topic}");
         let place = append(&*log, vec![record(topic, "key", topic)]).await[0];

@@ -393,7 +393,8 @@ async fn durable<T>(answer: oneshot::Receiver<Result<T, LogError>>) -> Result<T,
 fn open_topics(store: &Store, partitions: u32, metrics: &Metrics) -> Result<Arc<[Topic]>, LogError> {
     let mut batch = store.batch();
     let mut topics = Vec::new();
-    for name in events::topics::ALL.into_iter().chain(events::topics::DEAD_LETTERS) {
+    let names = events::topics::ALL.into_iter().chain(events::topics::DEAD_LETTERS);
+    for name in names.chain(events::topics::INTERNAL) {
         let mut segments = store.load_segments(name, partitions)?;
         if segments.is_empty() {
             let first = store.create_segment(name, 0, vec![0; partitions as usize], now_ms())?;

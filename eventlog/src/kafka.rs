@@ -225,7 +225,8 @@ impl Drop for KafkaLog {
 /// The topics of the contract, each with its partitions.
 fn find_topics(ends: &Ends, config: &KafkaConfig) -> Result<Topics, LogError> {
     let (mut topics, mut missing) = (Topics::new(), Vec::new());
-    for name in events::topics::ALL.into_iter().chain(events::topics::DEAD_LETTERS) {
+    let names = events::topics::ALL.into_iter().chain(events::topics::DEAD_LETTERS);
+    for name in names.chain(events::topics::INTERNAL) {
         let full = config.full(name);
         match partitions_of(ends, config, &full)? {
             Some(partitions) => drop(topics.insert(name, Topic { full, partitions })),

@@ -23,11 +23,19 @@ pub const DEAD_LETTERS: [&str; 5] = [
     "fraud.alerts.dlq",
 ];
 
+/// Which batch of records the process that fills the warehouse is sending, keyed by the records' topic: of each
+/// key only the newest counts. It is read by the one that writes it, and has no dead letters.
+pub const WAREHOUSE_BATCHES: &str = "warehouse.batches";
+
+/// Topics a service keeps for itself, without dead-letter topics.
+pub const INTERNAL: [&str; 1] = [WAREHOUSE_BATCHES];
+
 /// Whether the topic is the only place where what it says is kept, so that retention must remove nothing of
-/// it: a list is what all changes to it add up to.
+/// it: a list is what all changes to it add up to. Of the newest record of each key that is true of
+/// [`INTERNAL`] topics too.
 #[must_use]
 pub fn is_kept_whole(topic: &str) -> bool {
-    topic == LISTS_CHANGED
+    topic == LISTS_CHANGED || INTERNAL.contains(&topic)
 }
 
 /// The topic that takes what cannot be decoded from `topic`.

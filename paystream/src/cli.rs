@@ -4,6 +4,7 @@ mod duration;
 mod lists;
 mod ops;
 mod topics;
+mod warehouse;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use gateway::Scope;
 pub(crate) use self::lists::{EntriesArgs, ListsCommand};
 pub(crate) use self::ops::{DlqCommand, DlqPurgeArgs, DlqRetryArgs, DlqShowArgs, DoctorArgs, TailArgs};
 pub(crate) use self::topics::{TopicsArgs, TopicsCommand};
+pub(crate) use self::warehouse::{WarehouseArgs, WarehouseCommand};
 use crate::exit::Outcome;
 use crate::output;
 
@@ -137,6 +139,9 @@ pub(crate) enum Command {
     /// See the records that could not be read, and try them again or give them up
     #[command(subcommand, after_help = ops::DLQ_HELP)]
     Dlq(DlqCommand),
+    /// Make the tables on ClickHouse, or show which migrations are applied
+    #[command(subcommand)]
+    Warehouse(WarehouseCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -252,7 +257,11 @@ const QUERY_HELP: &str = "\
 Examples:
   paystream query \"SELECT * FROM transactions ORDER BY accepted_at DESC LIMIT 10\"
   paystream query --format csv < question.sql > answer.csv
-  paystream query --json \"SELECT count(*) AS n FROM decisions\" | jq '.[0].n'";
+  paystream query --json \"SELECT count(*) AS n FROM decisions\" | jq '.[0].n'
+  paystream query --clickhouse-url http://127.0.0.1:8123 \"SELECT * FROM decisions_per_minute LIMIT 10\"
+
+With clickhouse.url in the configuration, or --clickhouse-url, ClickHouse is asked, read-only and within the
+limits of the section [clickhouse]; --url and --data-dir ask the embedded warehouse.";
 
 #[derive(Debug, Args)]
 pub(crate) struct QueryArgs {
@@ -260,6 +269,9 @@ pub(crate) struct QueryArgs {
     pub(crate) sql: Option<String>,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
+    /// Ask this ClickHouse server, for example http://127.0.0.1:8123
+    #[arg(long, value_name = "URL", conflicts_with_all = ["url", "data_dir"])]
+    pub(crate) clickhouse_url: Option<String>,
     /// How to print the answer
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,
@@ -284,12 +296,20 @@ Exit status 1 when the counts disagree, or anything is missing or doubled.
 
 Examples:
   paystream reconcile                        the system on ./data, running or not
-  paystream reconcile --url http://127.0.0.1:8080 --json | jq .missing";
+  paystream reconcile --url http://127.0.0.1:8080 --json | jq .missing
+  paystream reconcile --accepted ids.txt     Kafka and ClickHouse, as configured; the file is one that
+                                             `paystream loadtest --accepted-out` wrote
+
+With clickhouse.url in the configuration the log on Kafka and ClickHouse are compared, materialized views
+included; without --accepted what the log's transactions.created holds counts as accepted.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ReconcileArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
+    /// Ids of accepted transactions, one a line, in place of the gateway's own list
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "data_dir"])]
+    pub(crate) accepted: Option<PathBuf>,
     /// Print the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use alerter::AlerterConfig;
-use analytics::WarehouseConfig;
+use analytics::{ClickHouseConfig, WarehouseConfig};
 use eventlog::{EmbeddedLogConfig, KafkaConfig};
 use fraud_analyzer::AnalyzerConfig;
 use gateway::{GatewayConfig, RedisConfig};
@@ -22,8 +22,13 @@ const DEFAULT_FILE: &str = "paystream.toml";
 const SCHEMA: Schema<'static> =
     Schema { defaults: DEFAULTS, free_form: &["gateway.reporting_rates", "gateway.merchant_fail_modes"] };
 /// Never printed.
-pub(crate) const SECRETS: [&str; 4] =
-    ["kafka.sasl_password", "alerter.telegram.bot_token", "alerter.alertmanager.token", "redis.url"];
+pub(crate) const SECRETS: [&str; 5] = [
+    "kafka.sasl_password",
+    "alerter.telegram.bot_token",
+    "alerter.alertmanager.token",
+    "redis.url",
+    "clickhouse.password",
+];
 
 /// The configuration of the whole process.
 #[derive(Debug, Clone, Deserialize)]
@@ -37,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) scoring: ScoringConfig,
     pub(crate) analyzer: AnalyzerConfig,
     pub(crate) warehouse: WarehouseConfig,
+    pub(crate) clickhouse: ClickHouseConfig,
     pub(crate) alerter: AlerterConfig,
     pub(crate) demo: DemoConfig,
     pub(crate) telemetry: TelemetryConfig,
@@ -143,6 +149,7 @@ impl Config {
             ("scoring", self.scoring.validate()),
             ("analyzer", self.analyzer.validate()),
             ("warehouse", self.warehouse.validate()),
+            ("clickhouse", self.clickhouse.validate()),
             ("alerter", self.alerter.validate()),
             ("demo", self.demo.validate()),
             ("telemetry", self.telemetry.validate()),
@@ -203,6 +210,7 @@ mod tests {
         same("redis", format!("{:?}", config.redis), format!("{:?}", RedisConfig::default()));
         same("analyzer", format!("{:?}", config.analyzer), format!("{:?}", AnalyzerConfig::default()));
         same("warehouse", format!("{:?}", config.warehouse), format!("{:?}", WarehouseConfig::default()));
+        same("clickhouse", format!("{:?}", config.clickhouse), format!("{:?}", ClickHouseConfig::default()));
         same("alerter", format!("{:?}", config.alerter), format!("{:?}", AlerterConfig::default()));
         same("telemetry", format!("{:?}", config.telemetry), format!("{:?}", TelemetryConfig::default()));
     }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow, bail};
-use eventlog::{EmbeddedLog, EventLog};
+use anyhow::{Context as _, anyhow};
+use eventlog::{EmbeddedLog, EventLog, KafkaLog};
 use events::topics;
 
 use crate::cli::{Global, SourceArgs};
@@ -68,8 +68,8 @@ pub(crate) async fn resolve(global: &Global, args: &SourceArgs) -> Result<Logs, 
 
 /// The log on Kafka.
 pub(crate) async fn open_log(config: &Config) -> anyhow::Result<Arc<dyn EventLog>> {
-    let brokers = Servers::of(config).kafka_brokers;
-    bail!("opening the log on Kafka at {brokers}: this build has no Kafka; build one that has")
+    let log = KafkaLog::open(config.kafka.clone()).await.context("connecting to Kafka")?;
+    Ok(Arc::new(log))
 }
 
 /// The topic of a full or a short name, with or without `.dlq`.

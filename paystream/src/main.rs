@@ -32,6 +32,7 @@ mod source;
 mod tail;
 mod topics;
 mod up;
+mod warehouse;
 
 use std::process::ExitCode;
 
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&global, &args),
         Command::Tail(args) => tail::run(&global, args),
         Command::Dlq(command) => dlq::run(&global, command),
+        Command::Warehouse(command) => warehouse::run(&global, &command),
         Command::Config(command) => settings::run(&global, &command),
         Command::Alerter(AlerterArgs { command: Some(command), .. }) => alert_routes::run(&global, &command),
         Command::Alerter(args) => services::run(&global, Stage::Alerter, args.service),

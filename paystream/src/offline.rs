@@ -46,6 +46,11 @@ impl Offline {
         Ok(Stores { ledger: Arc::new(ledger), log: self.log.clone(), warehouse: self.warehouse.clone() })
     }
 
+    /// Compares a given list of what was accepted with the log and the warehouse.
+    pub(crate) async fn reconcile(&self, accepted: analytics::Accepted) -> anyhow::Result<analytics::Report> {
+        analytics::reconcile(accepted, &*self.log, &*self.warehouse).await
+    }
+
     pub(crate) async fn close(self) {
         self.log.close().await;
     }

@@ -4,6 +4,7 @@ mod print;
 
 use std::io::{IsTerminal as _, Read as _};
 
+use analytics::clickhouse::Server;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use crate::cli::{Format, Global, QueryArgs};
 use crate::exit::{Failure, OrUsage as _, Outcome};
 use crate::offline::Offline;
 use crate::output;
-use crate::source::{self, Source};
+use crate::source::{self, Anywhere, Source};
 
 /// An answer of the query API.
 #[derive(Debug, Deserialize)]
@@ -30,7 +31,11 @@ pub(crate) struct Column {
 
 pub(crate) fn run(global: &Global, args: &QueryArgs) -> Outcome {
     let sql = sql(args.sql.as_deref()).or_usage()?;
-    let source = source::resolve(global, &args.source)?;
+    let source = source::resolve_anywhere(global, &args.source, args.clickhouse_url.as_deref())?;
+    let limit = match &source {
+        Anywhere::Distributed(_) => "clickhouse.query_max_rows",
+        Anywhere::Whole(_) => "warehouse.query_max_rows",
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -45,18 +50,20 @@ pub(crate) fn run(global: &Global, args: &QueryArgs) -> Outcome {
     let format = if args.json { Format::Json } else { args.format };
     output::print(&print::text(&answer, format))?;
     if answer.truncated {
-        output::note(&format!(
-            "Only the first {} rows: warehouse.query_max_rows allows no more.",
-            answer.rows.len()
-        ));
+        output::note(&format!("Only the first {} rows: {limit} allows no more.", answer.rows.len()));
     }
     Ok(())
 }
 
-async fn ask(source: Source, sql: &str) -> anyhow::Result<Answer> {
+async fn ask(source: Anywhere, sql: &str) -> anyhow::Result<Answer> {
     match source {
-        Source::Running(client) => client.post("/v1/query", &json!({ "sql": sql })).await,
-        Source::Stopped(stopped) => {
+        Anywhere::Distributed(config) => {
+            let answer = Server::new(&config.clickhouse).query(sql, &config.clickhouse).await?;
+            let columns = answer.columns.into_iter().map(|column| Column { name: column.name }).collect();
+            Ok(Answer { columns, rows: answer.rows, truncated: answer.truncated })
+        }
+        Anywhere::Whole(Source::Running(client)) => client.post("/v1/query", &json!({ "sql": sql })).await,
+        Anywhere::Whole(Source::Stopped(stopped)) => {
             let offline = Offline::open(&stopped).await?;
             let answer = offline.query(sql).await;
             offline.close().await;

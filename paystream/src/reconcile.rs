@@ -1,12 +1,13 @@
 //! `paystream reconcile`, and `GET /v1/reconcile` behind it: is every accepted transaction logged,
 //! decided and stored, once?
 
+mod distributed;
 mod route;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use analytics::{Report, Warehouse};
+use analytics::{Accepted, Report, Warehouse};
 use anyhow::Context as _;
 use eventlog::EventLog;
 use events::TransactionId;
@@ -15,15 +16,15 @@ use serde_json::Value;
 
 pub(crate) use self::route::router;
 use crate::cli::{Global, ReconcileArgs};
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Failure, OrUsage as _, Outcome};
 use crate::offline::Offline;
 use crate::output;
-use crate::source::{self, Source};
+use crate::source::{self, Anywhere, Source};
 
 /// Counts that are always shown, in this order.
 const PLACES: [&str; 6] = ["accepted", "logged", "decided", "stored", "missing", "duplicated"];
 /// Counts that are 0 when the stores agree.
-const FAULTS: [&str; 3] = ["missing", "duplicated", "unexpected"];
+const FAULTS: [&str; 4] = ["missing", "duplicated", "unexpected", "views_differing"];
 
 /// The places a transaction has to be in.
 #[derive(Clone)]
@@ -44,12 +45,13 @@ impl Stores {
                 .collect()
         };
         let accepted = tokio::task::spawn_blocking(read).await.context("reading the gateway's ledger")??;
-        analytics::reconcile(accepted, &*self.log, &self.warehouse).await
+        analytics::reconcile(accepted, &*self.log, &*self.warehouse).await
     }
 }
 
 pub(crate) fn run(global: &Global, args: &ReconcileArgs) -> Outcome {
-    let source = source::resolve(global, &args.source)?;
+    let source = source::resolve_anywhere(global, &args.source, None)?;
+    let accepted = args.accepted.as_deref().map(distributed::read_accepted).transpose().or_usage()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -57,7 +59,7 @@ pub(crate) fn run(global: &Global, args: &ReconcileArgs) -> Outcome {
     let report = runtime.block_on(async {
         let stop = runtime::signals::listen().context("listening for signals")?;
         tokio::select! {
-            report = ask(source) => Ok(report?),
+            report = ask(source, accepted) => Ok(report?),
             () = stop.cancelled() => Err(Failure::Interrupted),
         }
     })?;
@@ -70,12 +72,22 @@ pub(crate) fn run(global: &Global, args: &ReconcileArgs) -> Outcome {
 }
 
 /// The report as JSON: a running system may be of another version.
-async fn ask(source: Source) -> anyhow::Result<Value> {
+async fn ask(source: Anywhere, accepted: Option<Accepted>) -> anyhow::Result<Value> {
     match source {
-        Source::Running(client) => client.get("/v1/reconcile").await,
-        Source::Stopped(stopped) => {
+        Anywhere::Distributed(config) => {
+            let report = distributed::reconcile(&config, accepted.unwrap_or(Accepted::AsLogged)).await;
+            serde_json::to_value(report?).context("writing the report as JSON")
+        }
+        Anywhere::Whole(Source::Running(_)) if accepted.is_some() => anyhow::bail!(
+            "--accepted is for the distributed system: a running `paystream up` knows by itself what it accepted"
+        ),
+        Anywhere::Whole(Source::Running(client)) => client.get("/v1/reconcile").await,
+        Anywhere::Whole(Source::Stopped(stopped)) => {
             let offline = Offline::open(&stopped).await?;
-            let report = offline.stores(&stopped)?.reconcile().await;
+            let report = match accepted {
+                Some(accepted) => offline.reconcile(accepted).await,
+                None => offline.stores(&stopped)?.reconcile().await,
+            };
             offline.close().await;
             serde_json::to_value(report?).context("writing the report as JSON")
         }
@@ -93,6 +105,18 @@ fn table(report: &Value) -> String {
     for name in PLACES.into_iter().chain(others.map(|(name, _)| name.as_str())) {
         if let Some(count) = report[name].as_u64() {
             writeln!(text, "{name:<14} {count:>12}").expect("writing to a String cannot fail");
+        }
+    }
+    for view in report["views"].as_array().into_iter().flatten() {
+        if view["rows"] != view["rows_in_view"] || view["amount"] != view["amount_in_view"] {
+            let (name, of) =
+                (view["view"].as_str().unwrap_or_default(), view["table"].as_str().unwrap_or_default());
+            writeln!(
+                text,
+                "view {name}: {} rows of {}, amount {} of {} in {of}",
+                view["rows_in_view"], view["rows"], view["amount_in_view"], view["amount"]
+            )
+            .expect("writing to a String cannot fail");
         }
     }
     for disagreement in report["disagreements"].as_array().into_iter().flatten() {

@@ -26,18 +26,19 @@ pub(crate) struct ClickHouse {
 }
 
 impl Servers {
-    pub(crate) fn of(_config: &Config) -> Self {
+    pub(crate) fn of(config: &Config) -> Self {
+        let clickhouse = &config.clickhouse;
         Self {
-            kafka_brokers: String::new(),
+            kafka_brokers: config.kafka.brokers.clone(),
             clickhouse: ClickHouse {
-                url: String::new(),
-                user: String::new(),
-                password: String::new(),
-                database: String::new(),
-                migrations: 0,
+                url: clickhouse.url.clone(),
+                user: clickhouse.user.clone(),
+                password: clickhouse.password.clone(),
+                database: clickhouse.database.clone(),
+                migrations: analytics::clickhouse::migrate::migrations().len(),
             },
-            redis_url: String::new(),
-            otlp_endpoint: String::new(),
+            redis_url: config.redis.url.clone(),
+            otlp_endpoint: config.telemetry.otlp_endpoint.clone(),
         }
     }
 }

@@ -4,10 +4,13 @@
 
 use std::sync::Arc;
 
-use ::gateway::{ApiKeys, Gateway};
+use ::analytics::clickhouse::DistributedAnalytics;
+use ::gateway::auth::{ScopeGuard, require_scope};
+use ::gateway::{ApiKeys, Gateway, Scope};
 use alerter::Alerter;
 use anyhow::{Context as _, anyhow};
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use eventlog::{Change, EventLog, KafkaLog, Membership};
 use fraud_analyzer::Analyzer;
 use runtime::Service;
@@ -82,7 +85,7 @@ async fn serve(config: &Config, stage: Stage, traces: &Traces) -> Outcome {
         Stage::Gateway => gateway(config, host, log, kafka).await,
         Stage::FraudAnalyzer => fraud_analyzer(config, host, log, kafka).await,
         Stage::Alerter => alerter(config, host, log, kafka).await,
-        Stage::Analytics => Err(Failure::Usage(anyhow!("PENDING"))),
+        Stage::Analytics => analytics(config, host, log, kafka).await,
     }
 }
 
@@ -136,9 +139,29 @@ async fn alerter(config: &Config, host: Host, log: Arc<dyn EventLog>, kafka: Arc
     let alerter = Alerter::start(config.alerter.clone(), log, &host.dir.alerter(), &host.registry)
         .context("starting the alerter")
         .or_usage()?;
-    let mut serving = host.serve_internal(config, Router::new())?;
+    let loopback = host.listen.is_loopback();
+    let mut serving = host.serve_internal(config, alerter.router(loopback))?;
     up(&mut serving, Stage::Alerter)?;
     serving.until_stopped(vec![alerter.service, seat.keep(), close_when_asked(kafka)]).await
+}
+
+async fn analytics(config: &Config, host: Host, log: Arc<dyn EventLog>, kafka: Arc<KafkaLog>) -> Outcome {
+    if config.clickhouse.url.is_empty() {
+        return Err(Failure::Usage(anyhow!(
+            "clickhouse.url is empty: `paystream analytics` fills ClickHouse; name it with \
+             PAYSTREAM__CLICKHOUSE__URL=http://host:8123"
+        )));
+    }
+    let spool = host.dir.path().join("spool");
+    let analytics = DistributedAnalytics::start(&config.clickhouse, log, spool, &host.registry)
+        .context("starting the warehouse")?;
+    // Queries are for holders of keys with the scope; without keys only for this machine.
+    let keys = ApiKeys::load(&host.dir.api_keys_or(&config.gateway.api_keys_file)).or_usage()?;
+    let guard = ScopeGuard::of_keys(keys, host.listen.is_loopback(), Scope::Analytics);
+    let router = analytics.router().route_layer(from_fn_with_state(guard, require_scope));
+    let mut serving = host.serve_internal(config, router)?;
+    up(&mut serving, Stage::Analytics)?;
+    serving.until_stopped(vec![analytics.service, close_when_asked(kafka)]).await
 }
 
 /// Says where the process can be reached.

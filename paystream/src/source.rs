@@ -19,6 +19,15 @@ pub(crate) enum Source {
     Stopped(Stopped),
 }
 
+/// Where a question about everything is answered.
+#[derive(Debug)]
+pub(crate) enum Anywhere {
+    /// By one process, or its files.
+    Whole(Source),
+    /// On the components of the distributed system: ClickHouse, and Kafka.
+    Distributed(Box<Config>),
+}
+
 /// A stopped system.
 #[derive(Debug)]
 pub(crate) struct Stopped {
@@ -29,6 +38,23 @@ pub(crate) struct Stopped {
 
 /// The variable that names a running system when the command line names none.
 const URL_VARIABLE: &str = "PAYSTREAM_URL";
+
+/// The same, or the distributed system: `--clickhouse-url`, or, when nothing else is named, `clickhouse.url` of
+/// the configuration.
+pub(crate) fn resolve_anywhere(
+    global: &Global,
+    args: &SourceArgs,
+    clickhouse_url: Option<&str>,
+) -> Result<Anywhere, Failure> {
+    if args.url.is_none() && args.data_dir.is_none() {
+        let mut config = config::load(global.config.as_deref())?.value;
+        if let Some(clickhouse) = crate::warehouse::configured(global, clickhouse_url)? {
+            config.clickhouse = clickhouse;
+            return Ok(Anywhere::Distributed(Box::new(config)));
+        }
+    }
+    resolve(global, args).map(Anywhere::Whole)
+}
 
 /// The system that was asked for: `--url`, or `--data-dir`, or `PAYSTREAM_URL`, or the configured data
 /// directory. A directory in use is asked through the process that uses it.

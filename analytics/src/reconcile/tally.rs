@@ -96,6 +96,15 @@ impl Tally {
         self.bump(Stage::Accepted, id).map(|_| ())
     }
 
+    /// Takes what is logged for what was accepted.
+    pub(super) fn accept_logged(&mut self) {
+        for counts in self.counts.values_mut() {
+            if counts.at(Stage::Logged) > 0 {
+                counts.seen[Stage::Accepted as usize] = 1;
+            }
+        }
+    }
+
     /// A record of the log. What is older than all that the gateway still knows is not compared.
     pub(super) fn logged(&mut self, id: TransactionId, accepted_at_us: i64) -> anyhow::Result<()> {
         let too_old = self.first_accepted_us.is_some_and(|first| accepted_at_us < first);

@@ -1,5 +1,6 @@
 //! Tests of the parts together, on the embedded log.
 
+mod clickhouse;
 mod http;
 mod live;
 mod query;

@@ -29,7 +29,7 @@ async fn filled() -> World {
 
 async fn offline(world: &World, accepted: Vec<(TransactionId, i64)>) -> Report {
     let warehouse = Warehouse::open_offline(&world.dir(), Arc::clone(&world.log)).await.unwrap();
-    reconcile(accepted, &*world.log, &warehouse).await.unwrap()
+    reconcile(accepted, &*world.log, &*warehouse).await.unwrap()
 }
 
 fn kinds(report: &Report) -> Vec<(&'static str, u64)> {
@@ -126,7 +126,7 @@ async fn a_running_system_is_given_time_to_catch_up_and_only_the_cut_is_compared
     world.append(0..N).await;
     let warehouse = analytics.warehouse();
     let mine = accepted(0..N);
-    let (report, ()) = tokio::join!(reconcile(mine, &*world.log, &warehouse), world.append(N..2 * N));
+    let (report, ()) = tokio::join!(reconcile(mine, &*world.log, &*warehouse), world.append(N..2 * N));
     let report = report.unwrap();
     assert!(report.agrees(), "{report:?}");
     assert_eq!((report.accepted, report.stored), (N, N));

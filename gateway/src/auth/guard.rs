@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::{Authenticator, Caller, Scope};
+use super::{ApiKeys, Authenticator, Caller, Scope};
 use crate::observe::RequestId;
 use crate::problem::{self, Kind, Problem};
 
@@ -20,6 +20,13 @@ pub struct ScopeGuard {
 impl ScopeGuard {
     pub(crate) fn new(authenticator: Authenticator, scope: Scope) -> Self {
         Self { authenticator, scope }
+    }
+
+    /// A guard where there is no gateway. `anonymous`: whether a request without a key is of the test merchant,
+    /// which is for loopback addresses.
+    #[must_use]
+    pub fn of_keys(keys: ApiKeys, anonymous: bool, scope: Scope) -> Self {
+        Self::new(Authenticator::new(keys, anonymous), scope)
     }
 
     fn check(&self, caller: &Caller) -> Result<(), Problem> {

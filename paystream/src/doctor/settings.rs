@@ -35,7 +35,7 @@ pub(super) fn routes(patient: &Patient) -> Verdict {
 }
 
 pub(super) fn api_keys(patient: &Patient) -> Verdict {
-    let keys = match ApiKeys::load(&patient.dir.api_keys()) {
+    let keys = match ApiKeys::load(&patient.dir.api_keys_or(&patient.config.gateway.api_keys_file)) {
         Ok(keys) => keys,
         Err(error) => {
             return Verdict::fail(error.to_string(), "restore the file, or let paystream's user read it");

@@ -159,7 +159,8 @@ fn check(topics: &[DeclaredTopic]) -> Vec<String> {
             errors.push(format!("`{name}`: retention_ms must be -1 (for ever) or more"));
         }
     }
-    for needed in events::topics::ALL.into_iter().chain(events::topics::DEAD_LETTERS) {
+    let needed = events::topics::ALL.into_iter().chain(events::topics::DEAD_LETTERS);
+    for needed in needed.chain(events::topics::INTERNAL) {
         if !names.contains(needed) {
             errors.push(format!("`{needed}` is missing"));
         }
