@@ -139,7 +139,8 @@ async fn keys_apart(log: &dyn EventLog) -> (String, String) {
     ("key-0".to_owned(), format!("key-{}", other.expect("64 keys reach two partitions")))
 }
 
-/// Rule: within one partition, positions increase by one, in the order of the records.
+/// Rule: where only the log itself appends, and no writer, positions within one partition increase by one, in
+/// the order of the records.
 pub async fn positions_are_contiguous_in_each_partition(fixture: impl Fixture) {
     let log = fixture.log();
     let mut next: BTreeMap<u32, u64> = BTreeMap::new();
@@ -495,15 +496,19 @@ pub async fn a_dropped_append_is_still_written(fixture: impl Fixture) {
     assert_eq!(values(&found), ["left alone"]);
 }
 
-/// Rule: a writer appends to several topics at once, and the log's readers see it.
+/// Rule: a writer appends to several topics at once, at positions that increase, and the log's readers see it.
 pub async fn a_writer_appends_as_the_log_does(fixture: impl Fixture) {
     let log = fixture.log();
     let mut writer = log.writer("writer").await.expect("no other");
     let mut expected = Vec::new();
+    let mut next = Vec::new();
     for i in 0..10 {
         let value = i.to_string();
         let records = vec![record(DECIDED, "key", &value), record(ALERTS, "key", &value)];
         let places = writer.append(records).await.expect("appends");
+        // In each topic past the record before, and not before where that said the next one may be.
+        assert!(next.iter().zip(&places).all(|(next, place)| place.offset >= *next), "{next:?}, {places:?}");
+        next = places.iter().map(|place| place.offset + 1).collect();
         let read = log.read(DECIDED, places[0].partition, places[0].offset, 1, NOW).await.expect("reads");
         assert_eq!((read[0].offset, values(&read)), (places[0].offset, vec![value.clone()]));
         expected.push(value);

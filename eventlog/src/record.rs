@@ -22,7 +22,7 @@ pub struct NewRecord {
 pub struct Position {
     /// From 0 to the topic's number of partitions.
     pub partition: u32,
-    /// From 0, increasing by one from record to record of a partition.
+    /// From 0, increasing from record to record of a partition: by one, except where a log leaves numbers out.
     pub offset: u64,
 }
 

@@ -1,12 +1,12 @@
 //! Plain appends: an idempotent producer, and one completion for each call.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -42,7 +42,9 @@ pub(super) fn topic_of<'a>(topics: &'a Topics, name: &str) -> Result<&'a Topic, 
 /// What appending takes.
 #[derive(Clone)]
 pub(super) struct Appender {
-    producer: ThreadedProducer<Deliveries>,
+    config: Arc<KafkaConfig>,
+    /// Made anew after an error that ends it.
+    producer: Arc<Mutex<ThreadedProducer<Deliveries>>>,
     topics: Arc<Topics>,
     room: Arc<Room>,
     metrics: Arc<Metrics>,
@@ -52,19 +54,13 @@ pub(super) struct Appender {
 
 impl Appender {
     pub(super) fn new(
-        config: &KafkaConfig,
+        config: &Arc<KafkaConfig>,
         topics: Arc<Topics>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, LogError> {
-        let mut settings = client::producer(config);
-        settings
-            .set("linger.ms", config.linger_ms.to_string())
-            // Below the deadline, so that every record's report comes before it.
-            .set("delivery.timeout.ms", (config.append_deadline_ms * 9 / 10).to_string());
-        let producer =
-            settings.create_with_context(Deliveries).map_err(client::storage("making the Kafka producer"))?;
         Ok(Self {
-            producer,
+            config: Arc::clone(config),
+            producer: Arc::new(Mutex::new(make_producer(config)?)),
             topics,
             room: Arc::new(Room::new(config)),
             metrics,
@@ -88,24 +84,50 @@ impl Appender {
         let count = records.len();
         self.metrics.queue_records.add(gauge(count));
         let (completion, answer) = Completion::new(count, Some(room));
+        let producer = self.producer();
         if count <= INLINE_RECORDS {
-            self.hand_over(&records, &completion);
+            self.hand_over(&producer, &records, &completion);
         } else {
-            let this = self.clone();
+            let (this, producer) = (self.clone(), producer.clone());
             // Runs to its end, whether or not the caller is still there.
-            tokio::task::spawn_blocking(move || this.hand_over(&records, &completion));
+            tokio::task::spawn_blocking(move || this.hand_over(&producer, &records, &completion));
         }
         let metrics = Arc::clone(&self.metrics);
         let _leaves_queue = Leaving(metrics, count);
         // The producer gives up before.
         let answer = tokio::time::timeout(self.deadline, answer).await;
-        let positions = delivered(answer.ok().and_then(Result::ok), self.deadline)?;
+        let positions = delivered(answer.ok().and_then(Result::ok), self.deadline)
+            .inspect_err(|_| self.replace_if_ended(&producer))?;
         self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
         Ok(positions)
     }
 
-    fn hand_over(&self, records: &[NewRecord], completion: &Arc<Completion>) {
-        send(&self.producer, &self.topics, records, completion);
+    fn producer(&self) -> ThreadedProducer<Deliveries> {
+        self.producer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An error that librdkafka calls fatal ends a producer, but not what another may do.
+    fn replace_if_ended(&self, used: &ThreadedProducer<Deliveries>) {
+        let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((code, reason)) = producer.client().fatal_error() else { return };
+        // Several appends may have failed with it; one of them replaces it.
+        if producer.client().native_ptr() != used.client().native_ptr() {
+            return;
+        }
+        tracing::error!(%code, reason, "the producer has ended: another takes its place");
+        match make_producer(&self.config) {
+            Ok(new) => *producer = new,
+            Err(error) => tracing::error!(%error, "making another producer"),
+        }
+    }
+
+    fn hand_over(
+        &self,
+        producer: &ThreadedProducer<Deliveries>,
+        records: &[NewRecord],
+        completion: &Arc<Completion>,
+    ) {
+        send(producer, &self.topics, records, completion);
         count_records(&self.metrics, records);
     }
 
@@ -113,6 +135,15 @@ impl Appender {
     pub(super) async fn close(&self) {
         self.room.close(2 * self.deadline).await;
     }
+}
+
+fn make_producer(config: &KafkaConfig) -> Result<ThreadedProducer<Deliveries>, LogError> {
+    let mut settings = client::producer(config);
+    settings
+        .set("linger.ms", config.linger_ms.to_string())
+        // Below the deadline, so that every record's report comes before it.
+        .set("delivery.timeout.ms", (config.append_deadline_ms * 9 / 10).to_string());
+    settings.create_with_context(Deliveries).map_err(client::storage("making the Kafka producer"))
 }
 
 /// Takes records off the gauge, also when the caller goes away.

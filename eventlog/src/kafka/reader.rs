@@ -268,7 +268,12 @@ impl Reader {
                 return Place::Nowhere;
             };
             window.last_used = Instant::now();
-            if window.has(position.offset) { Place::Ready } else { Place::Waiting }
+            if window.has(position.offset) {
+                return Place::Ready;
+            }
+            // What came before and nobody wants must not hold back what comes next.
+            window.read(position.offset, 0);
+            Place::Waiting
         };
         from.iter().map(&mut place).collect()
     }
@@ -283,43 +288,18 @@ impl Reader {
     fn find(&self, partition: u32, offset: u64, max_records: usize) -> Found {
         let mut windows = self.shared.windows();
         let mut found = Found::Nowhere;
-        let mut held_back = None;
-        for (number, cursor) in windows.iter_mut().enumerate() {
-            let Some(window) = &mut cursor[partition as usize] else { continue };
+        for window in windows.iter_mut().filter_map(|cursor| cursor[partition as usize].as_mut()) {
             if !window.covers(offset) {
                 continue;
             }
             window.last_used = Instant::now();
-            let limits = self.limits();
-            let was_full = window.is_full(limits);
             let records = window.read(offset, max_records);
-            if was_full && window.is_half_empty(limits) {
-                held_back = Some(number);
-            }
             if !records.is_empty() {
-                found = Found::Records(records);
-                break;
+                return Found::Records(records);
             }
             found = Found::NoneBefore(window.next());
         }
-        drop(windows);
-        if let Some(number) = held_back {
-            self.wake(number);
-        }
         found
-    }
-
-    fn limits(&self) -> super::window::Limits {
-        super::window::Limits {
-            records: self.config.fetch_buffer_records,
-            bytes: self.config.fetch_buffer_bytes,
-        }
-    }
-
-    fn wake(&self, number: usize) {
-        if let Some(cursor) = self.cursors().as_ref().and_then(|cursors| cursors.get(number)) {
-            cursor.wake();
-        }
     }
 
     /// Whether the offset was seen to be there. If retention has taken it since, its cursor finds out.

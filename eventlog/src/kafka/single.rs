@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
@@ -146,7 +146,11 @@ fn answer(consumer: &BaseConsumer<Logs>, mut questions: Vec<Question>) -> KafkaR
                     let _ = questions.swap_remove(at).answer.send(to_record(&message));
                 }
             }
-            // Which partition has ended, or is gone, or cannot be reached, is for another reader to find out.
+            // Only ends of transactions are left of it, which is for another reader to find out.
+            Some(Err(KafkaError::PartitionEOF(ended))) => {
+                questions.retain(|question| i32::try_from(question.partition) != Ok(ended));
+            }
+            // So is which partition is gone or cannot be reached.
             Some(Err(error)) => {
                 tracing::debug!(%error, "a single record is not to be had");
                 break;

@@ -123,8 +123,8 @@ async fn a_queue_that_stays_full_refuses_and_writes_nothing_of_it() {
     let Some(mut cluster) = Cluster::new().await else { return };
     cluster.config = KafkaConfig {
         append_queue_records: 2,
-        append_deadline_ms: 500,
-        linger_ms: 200,
+        append_deadline_ms: 3_000,
+        linger_ms: 1_000,
         ..cluster.config.clone()
     };
     let log = std::sync::Arc::new(cluster.open().await);

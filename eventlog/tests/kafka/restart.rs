@@ -24,16 +24,18 @@ async fn a_restart_of_the_broker_loses_nothing_that_was_acknowledged() {
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let plain: Vec<_> =
         (0..8).map(|caller| tokio::spawn(append(log.clone(), caller, stop.clone(), count.clone()))).collect();
-    let transactions = tokio::spawn(append_as_writer(log.clone(), stop.clone()));
-    until("appends flow", async || count.load(Ordering::Relaxed) > 100).await;
+    let commits = Arc::new(AtomicU64::new(0));
+    let transactions = tokio::spawn(append_as_writer(log.clone(), stop.clone(), commits.clone()));
+    let counts = || (count.load(Ordering::Relaxed), commits.load(Ordering::Relaxed));
+    until("appends flow", async || counts().0 > 100 && counts().1 > 10).await;
 
     let restart = tokio::task::spawn_blocking(|| {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tools/services.sh");
         Command::new(script).args(["restart", "kafka"]).status().unwrap()
     });
     assert!(restart.await.unwrap().success());
-    let before = count.load(Ordering::Relaxed);
-    until("appends flow again", async || count.load(Ordering::Relaxed) > before + 100).await;
+    let before = counts();
+    until("appends flow again", async || counts().0 > before.0 + 100 && counts().1 > before.1 + 10).await;
     stop.store(true, Ordering::Relaxed);
 
     let mut found = Vec::new();
@@ -79,7 +81,11 @@ async fn append(
 }
 
 /// Goes on as a stage does: a writer whose last append is of unknown fate is made anew.
-async fn append_as_writer(log: Arc<impl EventLog>, stop: Arc<AtomicBool>) -> Vec<String> {
+async fn append_as_writer(
+    log: Arc<impl EventLog>,
+    stop: Arc<AtomicBool>,
+    count: Arc<AtomicU64>,
+) -> Vec<String> {
     let mut acknowledged = Vec::new();
     let mut writer = log.writer("restart").await.unwrap();
     for i in 0.. {
@@ -88,7 +94,10 @@ async fn append_as_writer(log: Arc<impl EventLog>, stop: Arc<AtomicBool>) -> Vec
         }
         let value = format!("t-{i}");
         match writer.append(vec![record(DECIDED, "key", &value)]).await {
-            Ok(_) => acknowledged.push(value),
+            Ok(_) => {
+                acknowledged.push(value);
+                count.fetch_add(1, Ordering::Relaxed);
+            }
             Err(LogError::NotWritten(_)) => {}
             Err(LogError::Storage(_)) => {
                 let started = Instant::now();

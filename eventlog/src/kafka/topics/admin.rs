@@ -82,7 +82,7 @@ impl TopicAdmin {
     }
 
     /// Makes what is missing and changes what differs, and returns what it did. What
-    /// [`Difference::refusal`] speaks against stays as it is. Returns once new topics can be used.
+    /// [`Difference::refusal`] speaks against stays as it is. Returns once all of it is in force.
     ///
     /// # Errors
     /// [`LogError::Storage`] when the broker does not answer or refuses; what was done before stays.
@@ -94,6 +94,7 @@ impl TopicAdmin {
         self.add_partitions(&differences).await?;
         self.set(declared, &actual, &differences).await?;
         self.wait_for(declared, &differences).await?;
+        self.wait_for_settings(declared).await?;
         Ok(differences)
     }
 
@@ -246,6 +247,20 @@ impl TopicAdmin {
             return Ok(());
         }
         Err(LogError::Storage(format!("{what} at {}: {}", self.config.brokers, failed.join("; "))))
+    }
+
+    /// Waits until the broker that is asked knows what the controller has taken.
+    async fn wait_for_settings(&self, declared: &[DeclaredTopic]) -> Result<(), LogError> {
+        let deadline = Instant::now() + self.config.request_deadline() * OPERATION_FACTOR;
+        loop {
+            let mut left = self.differences(declared).await?;
+            left.retain(|difference| difference.refusal().is_none());
+            let Some(first) = left.first() else { return Ok(()) };
+            if Instant::now() >= deadline {
+                return Err(LogError::Storage(format!("applying topics: still, {first}")));
+            }
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     /// Waits until new topics and partitions have leaders.
