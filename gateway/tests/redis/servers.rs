@@ -34,6 +34,8 @@ pub(crate) fn with_redis(url: &str) -> GatewayConfig {
         response_timeout_ms: 1_000,
         retry_interval_ms: 50,
         settling_ms: 0,
+        entry_retention_hours: 1,
+        view_retention_minutes: 5,
         ..RedisConfig::default()
     };
     GatewayConfig { redis, ..config() }
