@@ -364,7 +364,10 @@ impl Pipeline {
     async fn append(&mut self, records: &[NewRecord]) -> anyhow::Result<Vec<Position>> {
         loop {
             match self.writer.append(records.to_vec()).await {
-                Err(LogError::Full) => tokio::time::sleep(FULL_LOG_WAIT).await,
+                Err(error @ (LogError::Full | LogError::NotWritten(_))) => {
+                    tracing::warn!(%error, "decisions could not be appended: trying again");
+                    tokio::time::sleep(FULL_LOG_WAIT).await;
+                }
                 other => {
                     return other.context("appending decisions: restart once the log's disk is well again");
                 }

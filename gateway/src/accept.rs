@@ -329,11 +329,13 @@ fn note_accepted(
 }
 
 fn append_failed(app: &Shared, error: &LogError, ticket: Option<Ticket>) -> Problem {
-    if let (LogError::Full | LogError::Closed, Some(ticket)) = (error, ticket) {
+    if let (LogError::Full | LogError::Closed | LogError::NotWritten(_), Some(ticket)) = (error, ticket) {
         ticket.nothing_written();
     }
     match error {
-        LogError::Full => unavailable("The log is busy. Nothing was accepted; try again."),
+        LogError::Full | LogError::NotWritten(_) => {
+            unavailable("The log is busy. Nothing was accepted; try again.")
+        }
         LogError::Closed => unavailable("The gateway is shutting down. Nothing was accepted; try again."),
         error => {
             // The record may be in the log or not: until that is known, a retry could make a second one.

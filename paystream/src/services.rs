@@ -96,6 +96,7 @@ async fn gateway(config: &Config, host: Host, log: Arc<dyn EventLog>, kafka: Arc
     let mut settings = config.gateway.clone();
     settings.allow_anonymous_test_merchant = host.listen.is_loopback();
     settings.redis = config.redis.clone();
+    settings.other_gateways = true;
     let tokeniser = host.dir.tokeniser(&config.gateway.token_keys_file).or_usage()?;
     let lists = config.scoring.ruleset().or_usage()?.lists();
     let gateway = Gateway::start(settings, keys, tokeniser, log, lists, host.dir.path(), &host.registry)
