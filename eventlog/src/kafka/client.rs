@@ -118,6 +118,12 @@ pub(super) fn explain(error: &KafkaError) -> String {
     }
 }
 
+/// Between two tries of a blocking call, on a thread that may block; every caller has a deadline of its own.
+#[allow(clippy::disallowed_methods)] // librdkafka says that something may be tried again, and never when
+pub(super) fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Runs what blocks on a thread for blocking work, for at most `deadline`.
 pub(super) async fn blocking<T: Send + 'static>(
     what: &str,

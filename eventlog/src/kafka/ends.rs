@@ -87,7 +87,7 @@ impl Askers {
             if end >= top || started.elapsed() > UNDECIDED_MAX {
                 return Ok(Bounds { start, end, top: top.max(end) });
             }
-            std::thread::sleep(retry);
+            client::pause(retry);
             retry = (retry * 2).min(UNDECIDED_RETRY_MAX);
         }
     }
@@ -99,7 +99,7 @@ impl Askers {
             match asker.fetch_watermarks(topic, partition, left) {
                 Err(error) if left > RETRY => {
                     tracing::debug!(%error, topic, partition, "asking for the bounds again");
-                    std::thread::sleep(RETRY);
+                    client::pause(RETRY);
                 }
                 answer => break answer,
             }

@@ -195,7 +195,7 @@ impl Context {
                 self.tell(Change::Lost(parts));
                 return;
             }
-            std::thread::sleep(LETTING_GO_ROUND);
+            client::pause(LETTING_GO_ROUND);
         }
     }
 }

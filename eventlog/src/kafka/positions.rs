@@ -80,7 +80,7 @@ impl Positions {
                 // Nobody else takes the client's errors off its queue.
                 while consumer.poll(Duration::ZERO).is_some() {}
                 match answer {
-                    Err(error) if is_temporary(&error) && left > RETRY => std::thread::sleep(RETRY),
+                    Err(error) if is_temporary(&error) && left > RETRY => client::pause(RETRY),
                     answer => return answer.map_err(client::storage(&what)),
                 }
             }

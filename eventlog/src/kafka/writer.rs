@@ -86,7 +86,7 @@ impl Writers {
         loop {
             match producer.init_transactions(deadline.saturating_duration_since(Instant::now())) {
                 Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
-                    std::thread::sleep(RETRY);
+                    client::pause(RETRY);
                 }
                 result => return result.map(|()| producer).map_err(client::storage(&what)),
             }
@@ -189,7 +189,7 @@ impl WriterThread {
                     return Err(self.abort(producer, &KafkaError::Transaction(error)));
                 }
                 Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
-                    std::thread::sleep(RETRY);
+                    client::pause(RETRY);
                 }
                 Err(error) => return Err(Failure::of(producer, &error)),
             }
@@ -207,7 +207,7 @@ impl WriterThread {
             match producer.abort_transaction(deadline.saturating_duration_since(Instant::now())) {
                 Ok(()) => return Failure::NotWritten(client::explain(cause)),
                 Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
-                    std::thread::sleep(RETRY);
+                    client::pause(RETRY);
                 }
                 Err(error) => {
                     return match Failure::of(producer, &error) {
@@ -229,7 +229,7 @@ impl WriterThread {
 fn settle(producer: &ThreadedProducer<Deliveries>) {
     let started = Instant::now();
     while producer.in_flight_count() > 0 && started.elapsed() < COUNT_DEADLINE {
-        std::thread::sleep(COUNT_RETRY);
+        client::pause(COUNT_RETRY);
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, ConfigResource, ConfigSource, NewPartitions, NewTopic,
-    OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+    OwnedResourceSpecifier, ResourceSpecifier, TopicReplication, TopicResult,
 };
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaResult;
 
 use super::{ActualTopic, DeclaredTopic, Difference, diff};
 use crate::LogError;
@@ -232,11 +232,7 @@ impl TopicAdmin {
         }
     }
 
-    fn all_done(
-        &self,
-        what: &str,
-        answers: Result<Vec<Result<String, (String, RDKafkaErrorCode)>>, KafkaError>,
-    ) -> Result<(), LogError> {
+    fn all_done(&self, what: &str, answers: KafkaResult<Vec<TopicResult>>) -> Result<(), LogError> {
         let answers = answers.map_err(client::storage(what))?;
         let failed: Vec<String> = answers
             .into_iter()
@@ -295,7 +291,7 @@ impl TopicAdmin {
                 if Instant::now() >= deadline {
                     return Err(LogError::Storage(format!("{what}: not after {} s", limit.as_secs())));
                 }
-                std::thread::sleep(RETRY);
+                client::pause(RETRY);
             }
         })
         .await
