@@ -1,5 +1,6 @@
 //! Everything the analyzer counts.
 
+use eventlog::ConsumerLag;
 use prometheus::{
     CounterVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -35,6 +36,8 @@ pub struct Metrics {
     pub lag_transactions: IntGaugeVec,
     /// Events in the segments that some window still needs, by lane.
     pub window_events: IntGaugeVec,
+    /// How far the group is behind the end of each partition.
+    pub consumer_lag: ConsumerLag,
     /// How many lanes this process has.
     pub lanes_owned: IntGauge,
     /// Lanes that failed and were recovered again.
@@ -149,6 +152,7 @@ impl Metrics {
                 "Events in the segments that some window still needs.",
                 "lane",
             )?,
+            consumer_lag: ConsumerLag::register(registry)?,
             lanes_owned: gauge("paystream_lanes_owned", "Lanes this process decides in.")?,
             lane_failures: counter(
                 "paystream_analyzer_lane_failures_total",

@@ -200,7 +200,10 @@ impl Chores {
             let mut lag = 0;
             for (partition, offset) in lane.own(created) {
                 match log.bounds(topics::CREATED, partition).await {
-                    Ok((_, end)) => lag += end.saturating_sub(offset),
+                    Ok((_, end)) => {
+                        lag += end.saturating_sub(offset);
+                        metrics.consumer_lag.set(GROUP, topics::CREATED, partition, offset, end);
+                    }
                     Err(error) => return tracing::warn!(partition, %error, "the lag could not be looked up"),
                 }
             }
@@ -209,6 +212,7 @@ impl Chores {
         }));
     }
 
+    /// Leaves positions behind, for whoever goes on, and no lag that another process counts too.
     async fn finish(mut self, pipeline: &Pipeline) {
         if let Some(under_way) = self.under_way.take() {
             // What it could not do, the next one does.
@@ -217,6 +221,9 @@ impl Chores {
         self.begin(pipeline);
         if let Some(last) = self.under_way.take() {
             let _ = last.await;
+        }
+        for (partition, _) in pipeline.lane.own(&pipeline.progress.created) {
+            pipeline.metrics.consumer_lag.forget(GROUP, topics::CREATED, partition);
         }
     }
 }

@@ -55,71 +55,71 @@ impl Metrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let m = Self {
             unsent_rows: gauge(
-                "warehouse_unsent_rows",
+                "paystream_warehouse_unsent_rows",
                 "Rows read from the log that ClickHouse has not confirmed.",
             )?,
-            unsent_bytes: gauge("warehouse_unsent_bytes", "Bytes of these rows, in memory and on disk.")?,
+            unsent_bytes: gauge("paystream_warehouse_unsent_bytes", "Bytes of these rows, in memory and on disk.")?,
             paused: gauge(
-                "warehouse_paused",
+                "paystream_warehouse_paused",
                 "1 while reading from the log waits because clickhouse.spool_max_bytes is reached.",
             )?,
             active: gauge(
-                "warehouse_active",
+                "paystream_warehouse_active",
                 "1 while this process fills ClickHouse, 0 while it stands by.",
             )?,
             insert_failures: IntCounter::new(
-                name("warehouse_insert_failures_total"),
+                "paystream_warehouse_insert_failures_total",
                 "Inserts into ClickHouse that failed; they are sent again.",
             )?,
             last_insert: Gauge::new(
-                name("warehouse_last_insert_timestamp_seconds"),
+                "paystream_warehouse_last_insert_timestamp_seconds",
                 "When ClickHouse last confirmed a batch.",
             )?,
             insert_seconds: HistogramVec::new(
                 HistogramOpts::new(
-                    name("warehouse_insert_seconds"),
+                    "paystream_warehouse_insert_seconds",
                     "Time of one insert that succeeded, from the first byte to the answer.",
                 )
                 .buckets(SECONDS.to_vec()),
                 &["table"],
             )?,
-            rows: counters("warehouse_rows_total", "Rows that ClickHouse confirmed.", "table")?,
-            batches: counters("warehouse_batches_total", "Batches that ClickHouse confirmed.", "topic")?,
+            rows: counters("paystream_warehouse_rows_total", "Rows that ClickHouse confirmed.", "table")?,
+            batches: counters("paystream_warehouse_batches_total", "Batches that ClickHouse confirmed.", "topic")?,
             refused: gauge(
-                "warehouse_refused_batches",
+                "paystream_warehouse_refused_batches",
                 "Batches that ClickHouse refuses for their content; they are kept on disk.",
             )?,
             lag: IntGaugeVec::new(
-                Opts::new(name("consumer_lag_records"), "Records that the group has not dealt with yet."),
+                Opts::new("paystream_consumer_lag_records", "Records that the group has not dealt with yet."),
                 &["group", "topic", "partition"],
             )?,
             dead_letters: counters(
-                "warehouse_dead_letters_total",
+                "paystream_warehouse_dead_letters_total",
                 "Records that could not be decoded and went to the dead-letter topic.",
                 "topic",
             )?,
             lost_records: counters(
-                "warehouse_lost_records_total",
+                "paystream_warehouse_lost_records_total",
                 "Records that retention removed before the warehouse read them: must stay 0.",
                 "topic",
             )?,
             form_seconds: Histogram::with_opts(
                 HistogramOpts::new(
-                    name("warehouse_form_seconds"),
+                    "paystream_warehouse_form_seconds",
                     "Time to decode the records of one batch and to build its rows.",
                 )
                 .buckets(SECONDS.to_vec()),
             )?,
             reconcile_missing: gauge(
-                "reconcile_missing",
+                "paystream_reconcile_missing",
                 "Records of the log that the warehouse lacked at the last comparison.",
             )?,
             reconcile_duplicated: gauge(
-                "reconcile_duplicated",
+                "paystream_reconcile_duplicated",
                 "Rows that the warehouse had more than once at the last comparison.",
             )?,
             reconcile_last_success: Gauge::new(
-                name("reconcile_last_success_timestamp_seconds"),
+                "paystream_reconcile_last_success_timestamp_seconds",
                 "When the log and the warehouse were last found to agree.",
             )?,
         };
@@ -151,14 +151,10 @@ impl Metrics {
     }
 }
 
-fn name(of: &str) -> String {
-    format!("paystream_{of}")
-}
-
 fn gauge(of: &str, help: &str) -> prometheus::Result<IntGauge> {
-    IntGauge::new(name(of), help)
+    IntGauge::new(of, help)
 }
 
 fn counters(of: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
-    IntCounterVec::new(Opts::new(name(of), help), &[label])
+    IntCounterVec::new(Opts::new(of, help), &[label])
 }
