@@ -127,8 +127,11 @@ pub struct Decision {
 /// written once, so the topic is also the journal from which a replay takes that order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decided {
-    /// The place in the analyzer's processing order, from 0, without gaps.
+    /// The place in the processing order of the analyzer's lane, from 0, without gaps.
     pub seq: u64,
+    /// Into how many lanes the partitions were divided; absent when all were in one.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub lanes: u32,
     /// The partition of `transactions.created` the transaction was read from.
     pub source_partition: u32,
     /// Its offset there.
@@ -142,6 +145,15 @@ pub struct Decided {
     pub transaction: Transaction,
     /// What was decided.
     pub decision: Decision,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+const fn is_one(lanes: &u32) -> bool {
+    *lanes == 1
 }
 
 /// How far topics beside `transactions.created` had been taken in when a transaction was decided on: per

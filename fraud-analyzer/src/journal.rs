@@ -1,4 +1,5 @@
-//! `transactions.decided` as the journal it is: the records of a lane's partitions in the lane's order.
+//! `transactions.decided` as the journal it is: the records of a lane's partitions in the lane's order, which is
+//! the order of window time. So it is too for what was decided when there was another number of lanes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,9 +13,11 @@ use crate::lane::Lane;
 /// Records read from a partition at a time.
 const READ_RECORDS: usize = 2_048;
 
-/// The decided records of a lane's partitions, merged by their place in the lane's order.
+/// The decided records of a lane's partitions, merged.
 #[derive(Debug)]
 pub(crate) struct Journal {
+    /// Into how many lanes the partitions are divided now.
+    lanes: u32,
     partitions: Vec<JournalPartition>,
 }
 
@@ -33,7 +36,7 @@ impl Journal {
             next_offset,
             buffered: VecDeque::new(),
         };
-        Self { partitions: lane.own(from).map(partition).collect() }
+        Self { lanes: lane.of, partitions: lane.own(from).map(partition).collect() }
     }
 
     /// Looks for more in the partitions of which everything has been taken.
@@ -72,9 +75,10 @@ impl Journal {
         log: &dyn EventLog,
         until: u64,
     ) -> anyhow::Result<Option<(Position, Decided)>> {
-        let heads = self.partitions.iter().enumerate();
-        let first = heads.filter_map(|(i, p)| p.buffered.front().map(|(_, d)| (d.seq, i))).min();
-        let Some((_, partition)) = first.filter(|&(seq, _)| seq < until) else { return Ok(None) };
+        let heads = self.partitions.iter().enumerate().filter_map(|(i, p)| Some((i, &p.buffered.front()?.1)));
+        let before = heads.filter(|(_, decided)| decided.lanes != self.lanes || decided.seq < until);
+        let first = before.min_by_key(|(_, decided)| decided.decision.window_time_us);
+        let Some((partition, _)) = first else { return Ok(None) };
         let decided = self.partitions[partition].buffered.pop_front();
         if self.partitions[partition].buffered.is_empty() {
             self.fill(log, partition).await?;

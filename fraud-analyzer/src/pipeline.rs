@@ -270,7 +270,8 @@ impl Pipeline {
             if next.lists.iter().all(|&offset| offset == 0) { Vec::new() } else { next.lists.clone() };
         let any_taken = next.labelled != self.progress.labelled || lists != self.journalled_lists;
         let taken_in = any_taken.then(|| Taken { labelled: next.labelled.clone(), lists: lists.clone() });
-        let (records, alerts) = records(&arrived, &scored, self.progress.next_seq, taken_in, dead);
+        let (records, alerts) =
+            records(&arrived, &scored, (self.progress.next_seq, self.lane.of), taken_in, dead);
         let positions = self.append(&records).await?;
         spans.end(&arrived, &scored);
         next.next_seq += arrived.len() as u64;
@@ -429,7 +430,7 @@ impl Pipeline {
 fn records(
     arrived: &[Arrived],
     scored: &[Scored],
-    first_seq: u64,
+    (first_seq, lanes): (u64, u32),
     mut taken: Option<Taken>,
     dead: Vec<NewRecord>,
 ) -> (Vec<NewRecord>, Vec<Severity>) {
@@ -439,6 +440,7 @@ fn records(
     for ((arrived, scored), seq) in arrived.iter().zip(scored).zip(first_seq..) {
         let decided = Decided {
             seq,
+            lanes,
             source_partition: arrived.at.partition,
             source_offset: arrived.at.offset,
             decided_at_us,

@@ -35,6 +35,8 @@ pub(crate) struct Recovered {
     /// Where its checkpoints go, and its segments.
     pub(crate) checkpoints: Checkpoints,
     journal: Journal,
+    /// Whether the newest of what was taken in was decided when there was another number of lanes.
+    after_others: bool,
     /// Whether its state is the one that decisions were made with: then it must make the same.
     verifies: bool,
 }
@@ -113,13 +115,13 @@ impl Recovered {
         let progress = Progress::start(log, lane).await.context("asking the log for its bounds")?;
         let scorer = Scorer::new(ruleset, &checkpoints.segments());
         let journal = Journal::new(lane, &progress.decided);
-        Ok(Self { lane, scorer, progress, checkpoints, journal, verifies: true })
+        Ok(Self { lane, scorer, progress, checkpoints, journal, after_others: false, verifies: true })
     }
 
     fn restored(lane: Lane, scorer: Scorer, checkpoint: Checkpoint, checkpoints: Checkpoints) -> Self {
         let Checkpoint { progress, decides, .. } = checkpoint;
         let journal = Journal::new(lane, &progress.decided);
-        Self { lane, scorer, progress, checkpoints, journal, verifies: decides }
+        Self { lane, scorer, progress, checkpoints, journal, after_others: false, verifies: decides }
     }
 
     /// Takes in what was decided, from where it is up to the place `until`, of which everything before has
@@ -140,8 +142,10 @@ impl Recovered {
         while taken < at_most
             && let Some((at, decided)) = self.journal.next(log, until).await?
         {
-            if decided.seq != self.progress.next_seq {
-                if !any_start {
+            let in_order = decided.lanes == self.lane.of && !self.after_others;
+            self.after_others = decided.lanes != self.lane.of;
+            if self.after_others || decided.seq != self.progress.next_seq {
+                if in_order && !any_start {
                     anyhow::bail!(
                         "the decided topic continues at place {} where {} was expected: records are missing; \
                          restore the log from a backup, or remove the analyzer's checkpoints to rebuild from what is there",
@@ -149,12 +153,16 @@ impl Recovered {
                         self.progress.next_seq
                     );
                 }
-                self.scorer.begin_after(decided.decision.window_time_us.saturating_sub(1));
+                if any_start {
+                    self.scorer.begin_after(decided.decision.window_time_us.saturating_sub(1));
+                }
                 self.verifies = false;
             }
             any_start = false;
             taken += 1;
-            self.progress.next_seq = decided.seq + 1;
+            if !self.after_others {
+                self.progress.next_seq = decided.seq + 1;
+            }
             let source = decided.source_partition as usize;
             let created =
                 self.progress.created.get_mut(source).context("a decision from an unknown partition")?;

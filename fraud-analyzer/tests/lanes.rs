@@ -127,3 +127,24 @@ async fn a_transaction_that_stands_twice_in_the_log_is_decided_once() {
     };
     assert!(dead.iter().all(|record| reason(record).ends_with(b"has been decided already")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_number_of_lanes_decides_each_transaction_once_with_the_windows_that_the_log_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open_log(dir.path());
+    for (round, lanes) in [1, 2, 1, 4, 1].into_iter().enumerate() {
+        submit(&*log, round * 500..(round + 1) * 500).await;
+        let config = AnalyzerConfig { lanes, ..AnalyzerConfig::default() };
+        let registry = prometheus::Registry::new();
+        stop(start(config, &log, dir.path(), &registry)).await;
+        assert_eq!(metric(&registry, "paystream_analyzer_replay_mismatches_total"), 0);
+    }
+    let mut all = decided(&*log).await;
+    all.sort_by_key(|d| d.decision.window_time_us);
+    let ids: std::collections::BTreeSet<_> = all.iter().map(|d| d.transaction.id).collect();
+    assert_eq!((all.len(), ids.len()), (2_500, 2_500));
+    // The last round decided in one lane, over what all rounds left.
+    let whole = uninterrupted(ruleset(), &all);
+    let (again, logged): (Vec<_>, Vec<_>) = whole.iter().zip(&all).skip(2_000).unzip();
+    assert_eq!(hash(again.into_iter()), hash(logged.into_iter().map(|d| &d.decision)));
+}

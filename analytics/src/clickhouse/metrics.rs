@@ -58,7 +58,10 @@ impl Metrics {
                 "paystream_warehouse_unsent_rows",
                 "Rows read from the log that ClickHouse has not confirmed.",
             )?,
-            unsent_bytes: gauge("paystream_warehouse_unsent_bytes", "Bytes of these rows, in memory and on disk.")?,
+            unsent_bytes: gauge(
+                "paystream_warehouse_unsent_bytes",
+                "Bytes of these rows, in memory and on disk.",
+            )?,
             paused: gauge(
                 "paystream_warehouse_paused",
                 "1 while reading from the log waits because clickhouse.spool_max_bytes is reached.",
@@ -84,7 +87,11 @@ impl Metrics {
                 &["table"],
             )?,
             rows: counters("paystream_warehouse_rows_total", "Rows that ClickHouse confirmed.", "table")?,
-            batches: counters("paystream_warehouse_batches_total", "Batches that ClickHouse confirmed.", "topic")?,
+            batches: counters(
+                "paystream_warehouse_batches_total",
+                "Batches that ClickHouse confirmed.",
+                "topic",
+            )?,
             refused: gauge(
                 "paystream_warehouse_refused_batches",
                 "Batches that ClickHouse refuses for their content; they are kept on disk.",

@@ -89,6 +89,7 @@ pub(crate) fn decided(n: u64, source_partition: u32, source_offset: u64) -> Deci
     let transaction = transaction(n);
     let declined = n.is_multiple_of(5);
     Decided {
+        lanes: 1,
         seq: n,
         source_partition,
         source_offset,

@@ -105,6 +105,7 @@ pub(crate) fn decision() -> Decision {
 
 pub(crate) fn decided() -> Decided {
     Decided {
+        lanes: 1,
         seq: 41,
         source_partition: 2,
         source_offset: 17,

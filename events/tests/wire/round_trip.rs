@@ -138,7 +138,7 @@ prop_compose! {
         taken in option::of(taken()),
         transaction in transaction(), decision in decision(),
     ) -> Decided {
-        Decided { seq, source_partition, source_offset, decided_at_us, taken, transaction, decision }
+        Decided { seq, lanes: 1 + source_partition % 3, source_partition, source_offset, decided_at_us, taken, transaction, decision }
     }
 }
 

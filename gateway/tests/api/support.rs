@@ -358,6 +358,7 @@ async fn decide(log: Arc<FaultyLog>, mut decides: watch::Receiver<bool>) {
 fn decided(source_partition: u32, seq: u64, record: LoggedRecord) -> NewRecord {
     let transaction = Transaction::decode(&record.value).unwrap();
     let decided = Decided {
+        lanes: 1,
         seq,
         source_partition,
         source_offset: record.offset,
