@@ -47,10 +47,10 @@ pub mod warehouse;
 #[cfg(test)]
 mod tests;
 
+pub use clickhouse::{ClickHouseConfig, DistributedAnalytics};
 pub use config::{Compression, WarehouseConfig};
 pub use engine::{QueryError, QueryLimits};
 pub use positions::Positions;
-pub use clickhouse::{ClickHouseConfig, DistributedAnalytics};
 pub use reconcile::{Accepted, Report, Stored, reconcile};
 pub use result::{QueryResult, ResultColumn};
 pub use schema::Table;

@@ -190,7 +190,12 @@ fn decode_each<M: Message>(
     messages
 }
 
-pub(crate) fn dead_letter(topic: &'static str, partition: u32, record: &LoggedRecord, error: &DecodeError) -> NewRecord {
+pub(crate) fn dead_letter(
+    topic: &'static str,
+    partition: u32,
+    record: &LoggedRecord,
+    error: &DecodeError,
+) -> NewRecord {
     let mut headers = record.headers.clone();
     let mut add = |name: &str, value: String| headers.push((name.to_owned(), Bytes::from(value)));
     add("reason", error.to_string());

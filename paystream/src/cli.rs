@@ -14,8 +14,8 @@ use fraud_analyzer::engine::Synthetic;
 use gateway::Scope;
 
 pub(crate) use self::lists::{EntriesArgs, ListsCommand};
-pub(crate) use self::warehouse::{WarehouseArgs, WarehouseCommand};
 pub(crate) use self::topics::{TopicsArgs, TopicsCommand};
+pub(crate) use self::warehouse::{WarehouseArgs, WarehouseCommand};
 use crate::exit::Outcome;
 use crate::output;
 

@@ -50,10 +50,7 @@ pub(crate) fn run(global: &Global, args: &QueryArgs) -> Outcome {
     let format = if args.json { Format::Json } else { args.format };
     output::print(&print::text(&answer, format))?;
     if answer.truncated {
-        output::note(&format!(
-            "Only the first {} rows: {limit} allows no more.",
-            answer.rows.len()
-        ));
+        output::note(&format!("Only the first {} rows: {limit} allows no more.", answer.rows.len()));
     }
     Ok(())
 }

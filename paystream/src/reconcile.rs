@@ -109,7 +109,8 @@ fn table(report: &Value) -> String {
     }
     for view in report["views"].as_array().into_iter().flatten() {
         if view["rows"] != view["rows_in_view"] || view["amount"] != view["amount_in_view"] {
-            let (name, of) = (view["view"].as_str().unwrap_or_default(), view["table"].as_str().unwrap_or_default());
+            let (name, of) =
+                (view["view"].as_str().unwrap_or_default(), view["table"].as_str().unwrap_or_default());
             writeln!(
                 text,
                 "view {name}: {} rows of {}, amount {} of {} in {of}",

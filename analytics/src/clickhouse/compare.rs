@@ -211,7 +211,11 @@ impl Comparer {
             found.missing += missing.len() as u64;
             if let Some(first) = missing.first() {
                 tracing::warn!(
-                    table, topic = check.topic, partition, first_offset = first, records = missing.len(),
+                    table,
+                    topic = check.topic,
+                    partition,
+                    first_offset = first,
+                    records = missing.len(),
                     "records of the log are not in ClickHouse"
                 );
             }

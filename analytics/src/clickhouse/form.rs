@@ -139,9 +139,11 @@ impl Former {
     /// Until there is something to do again.
     async fn rest(&self, builders: &[Builder], taken: usize) {
         let longest = Duration::from_millis(self.config.batch_max_ms);
-        let due = builders.iter().filter_map(Builder::since).min().map(|since| {
-            (since + longest).saturating_duration_since(Instant::now())
-        });
+        let due = builders
+            .iter()
+            .filter_map(Builder::since)
+            .min()
+            .map(|since| (since + longest).saturating_duration_since(Instant::now()));
         if taken > 0 || due.is_some() {
             let wait = due.unwrap_or(REST).min(REST);
             tokio::select! {
@@ -198,9 +200,15 @@ pub(crate) async fn form_again(
             let mut records = match log.read(topic, partition, next, most, Duration::ZERO).await {
                 Err(LogError::OffsetOutOfRange { start, .. }) if start > next => {
                     let lost = start.min(span.to) - next;
-                    tracing::error!(topic, partition, next, start, lost,
+                    tracing::error!(
+                        topic,
+                        partition,
+                        next,
+                        start,
+                        lost,
                         "retention removed records of a batch that ClickHouse may not have: compare with \
-                         `paystream reconcile`");
+                         `paystream reconcile`"
+                    );
                     metrics.lost_records.with_label_values(&[topic]).inc_by(lost);
                     next = start;
                     continue;

@@ -63,7 +63,10 @@ impl Metrics {
                 "warehouse_paused",
                 "1 while reading from the log waits because clickhouse.spool_max_bytes is reached.",
             )?,
-            active: gauge("warehouse_active", "1 while this process fills ClickHouse, 0 while it stands by.")?,
+            active: gauge(
+                "warehouse_active",
+                "1 while this process fills ClickHouse, 0 while it stands by.",
+            )?,
             insert_failures: IntCounter::new(
                 name("warehouse_insert_failures_total"),
                 "Inserts into ClickHouse that failed; they are sent again.",

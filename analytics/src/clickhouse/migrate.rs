@@ -215,7 +215,8 @@ fn statements(sql: &str) -> Vec<String> {
             }
         }
     }
-    let has_more = |rest: &str| rest.lines().any(|l| !l.trim().is_empty() && !l.trim_start().starts_with("--"));
+    let has_more =
+        |rest: &str| rest.lines().any(|l| !l.trim().is_empty() && !l.trim_start().starts_with("--"));
     if has_more(&statement) {
         statements.push(statement);
     }

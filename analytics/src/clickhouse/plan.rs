@@ -24,7 +24,6 @@ const VERSION: u16 = 1;
 const FIRST_LOOK: u64 = 64;
 const READ_RECORDS: usize = 1_024;
 
-
 /// Offsets of one partition: from the first up to, not including, the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Span {

@@ -74,7 +74,9 @@ impl Server {
 
 fn classify(error: ServerError, deadline: Duration) -> QueryError {
     match error {
-        ServerError::Said { code: Some(code), .. } if TOO_LONG.contains(&code) => QueryError::Deadline(deadline),
+        ServerError::Said { code: Some(code), .. } if TOO_LONG.contains(&code) => {
+            QueryError::Deadline(deadline)
+        }
         ServerError::Said { code: Some(code), message } if TOO_LARGE.contains(&code) => {
             QueryError::TooLarge(message)
         }

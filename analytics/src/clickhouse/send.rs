@@ -9,6 +9,7 @@ use eventlog::{EventLog, LogError, NewRecord, Writer};
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
+use super::GROUP;
 use super::batch::{Batch, Section};
 use super::config::ClickHouseConfig;
 use super::crash;
@@ -17,7 +18,6 @@ use super::plan::{self, Plan, token};
 use super::queue::{InHand, Queue};
 use super::server::{Server, ServerError};
 use super::spool::Refusal;
-use super::GROUP;
 use crate::positions::Positions;
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);

@@ -168,7 +168,9 @@ impl Server {
         if let Some(missing) = NEEDED.into_iter().find(|name| !known.contains(name)) {
             return Err(ServerError::Unexpected {
                 url: self.url.clone(),
-                reason: format!("it does not know the setting `{missing}`: ClickHouse 24.8 or later is needed"),
+                reason: format!(
+                    "it does not know the setting `{missing}`: ClickHouse 24.8 or later is needed"
+                ),
             });
         }
         for (name, value) in INSERT_SETTINGS {
@@ -264,9 +266,10 @@ impl Server {
     pub(crate) fn explain(&self, error: Error) -> ServerError {
         match error {
             Error::BadResponse(message) => ServerError::Said { code: code_of(&message), message },
-            Error::TimedOut => {
-                ServerError::Away { url: self.url.clone(), reason: "no answer within the deadline".to_owned() }
-            }
+            Error::TimedOut => ServerError::Away {
+                url: self.url.clone(),
+                reason: "no answer within the deadline".to_owned(),
+            },
             Error::Network(cause) => {
                 ServerError::Away { url: self.url.clone(), reason: with_causes(&*cause) }
             }
@@ -309,9 +312,11 @@ mod tests {
     fn only_what_is_wrong_with_the_rows_is_a_refusal() {
         let said = |message: &str| ServerError::Said { code: code_of(message), message: message.to_owned() };
         assert!(said("Code: 349. DB::Exception: Cannot convert NULL").is_refusal());
-        for transient in
-            ["Code: 252. DB::Exception: Too many parts", "Code: 60. DB::Exception: no table", "502 Bad Gateway"]
-        {
+        for transient in [
+            "Code: 252. DB::Exception: Too many parts",
+            "Code: 60. DB::Exception: no table",
+            "502 Bad Gateway",
+        ] {
             assert!(!said(transient).is_refusal(), "{transient}");
         }
         assert!(!ServerError::Away { url: String::new(), reason: String::new() }.is_refusal());

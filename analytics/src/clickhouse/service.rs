@@ -9,6 +9,7 @@ use eventlog::EventLog;
 use runtime::Service;
 use tokio_util::sync::CancellationToken;
 
+use super::GROUP;
 use super::api;
 use super::compare::Comparer;
 use super::config::ClickHouseConfig;
@@ -16,7 +17,6 @@ use super::metrics::Metrics;
 use super::server::Server;
 use super::sink::Sink;
 use super::stored::unconfirmed;
-use super::GROUP;
 use crate::positions::TOPICS;
 
 /// How often it is said how far ClickHouse is behind the log.

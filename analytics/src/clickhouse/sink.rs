@@ -70,7 +70,11 @@ impl Sink {
                 Ok(()) => rest = FIRST_REST,
                 Err(error) => {
                     let error = format!("{error:#}");
-                    tracing::error!(error, ?rest, "the warehouse is not filled by this process: trying again");
+                    tracing::error!(
+                        error,
+                        ?rest,
+                        "the warehouse is not filled by this process: trying again"
+                    );
                     let _ = tokio::time::timeout(rest, stop.cancelled()).await;
                     rest = (rest * 2).min(LAST_REST);
                 }
@@ -130,7 +134,9 @@ impl Sink {
                     }
                     Change::Losing(_, let_go) => self.hand_over(turn.take(), let_go).await,
                     Change::Lost(_) => {
-                        tracing::warn!("this process was taken for dead: another one fills the warehouse now");
+                        tracing::warn!(
+                            "this process was taken for dead: another one fills the warehouse now"
+                        );
                         if let Some(turn) = turn.take() {
                             self.end(turn, false).await;
                         }

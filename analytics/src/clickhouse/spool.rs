@@ -205,7 +205,8 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<(Batch, Option<Refusal>)> {
     let header_bytes = u64::from_le_bytes(rest.split_to(8)[..].try_into()?);
     let header_bytes = usize::try_from(header_bytes)?;
     ensure!(header_bytes <= rest.len() && header_bytes <= MAX_HEADER_BYTES, "its header is cut off");
-    let header: Header = serde_json::from_slice(&rest.split_to(header_bytes)).context("reading its header")?;
+    let header: Header =
+        serde_json::from_slice(&rest.split_to(header_bytes)).context("reading its header")?;
     let topic = TOPICS.into_iter().find(|topic| *topic == header.topic).context("its topic is unknown")?;
     let mut sections = Vec::new();
     for section in header.sections {

@@ -121,7 +121,9 @@ impl Stored for ClickHouseStored {
             let Some(chunk) = chunk else { break };
             let mut buffer = Buffer::from(chunk);
             while !buffer.is_empty() {
-                if let Some(batch) = decoder.decode(&mut buffer).context("reading ClickHouse's Arrow stream")? {
+                if let Some(batch) =
+                    decoder.decode(&mut buffer).context("reading ClickHouse's Arrow stream")?
+                {
                     visit(&batch as &RecordBatch);
                 }
             }

@@ -15,17 +15,15 @@ use crate::warehouse::Warehouse as Embedded;
 async fn every_query_gives_the_same_on_the_embedded_warehouse_and_on_clickhouse() {
     let Some(warehouse) = Warehouse::new("equal").await else { return };
     warehouse.world.append(0..1_000).await;
-    warehouse.start().stop().await;
+    warehouse.store().await;
     let log = Arc::clone(&warehouse.world.log);
     let embedded = Embedded::open_offline(&warehouse.world.dir(), log).await.unwrap();
     let id = id(50).to_string();
-    let all = [
-        ("since", Param::TimeMs(BASE_MS + 5_000)),
-        ("rows", Param::Number(40)),
-        ("id", Param::Text(&id)),
-    ];
+    let all =
+        [("since", Param::TimeMs(BASE_MS + 5_000)), ("rows", Param::Number(40)), ("id", Param::Text(&id))];
     for (file, sql) in queries::ALL {
-        let given: Vec<_> = all.iter().filter(|(name, _)| sql.contains(&format!("{{{name}:"))).cloned().collect();
+        let given: Vec<_> =
+            all.iter().filter(|(name, _)| sql.contains(&format!("{{{name}:"))).cloned().collect();
         let here = embedded.query(&bind(sql, &given)).await.unwrap();
         let there = warehouse.server.ask(sql, &warehouse.config, &given).await.unwrap();
         let names = |columns: &[crate::result::ResultColumn]| -> Vec<String> {
@@ -54,8 +52,9 @@ fn sort(rows: &mut [Vec<Value>]) {
 async fn a_query_is_read_only_and_its_answer_is_cut() {
     let Some(warehouse) = Warehouse::new("limits").await else { return };
     warehouse.world.append(0..100).await;
-    warehouse.start().stop().await;
-    let config = ClickHouseConfig { query_max_rows: 10, query_deadline_ms: 1_000, ..warehouse.config.clone() };
+    warehouse.store().await;
+    let config =
+        ClickHouseConfig { query_max_rows: 10, query_deadline_ms: 1_000, ..warehouse.config.clone() };
     let ask = async |sql: &str| warehouse.server.query(sql, &config).await;
     let answer = ask("SELECT transaction_id FROM decisions").await.unwrap();
     assert_eq!((answer.row_count, answer.rows.len(), answer.truncated), (10, 10, true));

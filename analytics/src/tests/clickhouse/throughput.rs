@@ -60,11 +60,14 @@ async fn decoding_building_and_inserting_apart_and_together() {
         server.know_settings().await.unwrap();
         let began = Instant::now();
         for (number, batch) in batches.iter().enumerate() {
-            let inserts = batch.sections.iter().map(|section| {
-                let token = format!("{compression:?}{number}{:?}", section.table);
-                let server = &server;
-                async move { server.insert(section.table.as_str(), &token, section.data.clone()).await.unwrap() }
-            });
+            let inserts =
+                batch.sections.iter().map(|section| {
+                    let token = format!("{compression:?}{number}{:?}", section.table);
+                    let server = &server;
+                    async move {
+                        server.insert(section.table.as_str(), &token, section.data.clone()).await.unwrap()
+                    }
+                });
             futures::future::join_all(inserts).await;
         }
         say(&format!("insert, {compression:?}"), began.elapsed());
