@@ -217,11 +217,11 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<(Batch, Option<Refusal>)> {
             data: rest.split_to(section.bytes),
         });
     }
-    let dead = header.dead.into_iter().map(|dead| undead(topic, dead)).collect::<anyhow::Result<_>>()?;
+    let dead = header.dead.into_iter().map(|dead| undead(topic, &dead)).collect::<anyhow::Result<_>>()?;
     Ok((Batch { topic, spans: header.spans, sections, dead }, header.refusal))
 }
 
-fn undead(topic: &str, dead: DeadLetter) -> anyhow::Result<NewRecord> {
+fn undead(topic: &str, dead: &DeadLetter) -> anyhow::Result<NewRecord> {
     let bytes = |text: &str| hex::decode(text).map(Bytes::from).context("reading a dead letter");
     Ok(NewRecord {
         topic: events::topics::dead_letter(topic),

@@ -76,6 +76,13 @@ impl Warehouse {
         Running { analytics, registry }
     }
 
+    /// Stores what the log holds.
+    pub(crate) async fn store(&self) {
+        let running = self.start();
+        self.wait_until_stored().await;
+        running.stop().await;
+    }
+
     /// The numbers of the one row that is answered.
     pub(crate) async fn numbers(&self, sql: &str) -> Vec<u64> {
         let rows = self.server.rows(sql, Database::Ours).await.unwrap();

@@ -15,7 +15,7 @@ use crate::warehouse::Warehouse as Embedded;
 async fn every_query_gives_the_same_on_the_embedded_warehouse_and_on_clickhouse() {
     let Some(warehouse) = Warehouse::new("equal").await else { return };
     warehouse.world.append(0..1_000).await;
-    warehouse.start().stop().await;
+    warehouse.store().await;
     let log = Arc::clone(&warehouse.world.log);
     let embedded = Embedded::open_offline(&warehouse.world.dir(), log).await.unwrap();
     let id = id(50).to_string();
@@ -52,7 +52,7 @@ fn sort(rows: &mut [Vec<Value>]) {
 async fn a_query_is_read_only_and_its_answer_is_cut() {
     let Some(warehouse) = Warehouse::new("limits").await else { return };
     warehouse.world.append(0..100).await;
-    warehouse.start().stop().await;
+    warehouse.store().await;
     let config =
         ClickHouseConfig { query_max_rows: 10, query_deadline_ms: 1_000, ..warehouse.config.clone() };
     let ask = async |sql: &str| warehouse.server.query(sql, &config).await;

@@ -14,7 +14,7 @@ const N: u64 = 500;
 async fn filled(name: &str) -> Option<Warehouse> {
     let warehouse = Warehouse::new(name).await?;
     warehouse.world.append(0..N).await;
-    warehouse.start().stop().await;
+    warehouse.store().await;
     Some(warehouse)
 }
 
@@ -64,7 +64,7 @@ async fn the_continuous_comparison_looks_at_each_record_once_and_waits_for_what_
     warehouse.world.append(N..N + 100).await;
     let behind = comparer.round().await.unwrap();
     assert!(behind.missing > 0, "the service does not run: {behind:?}");
-    warehouse.start().stop().await;
+    warehouse.store().await;
     let found = comparer.round().await.unwrap();
     assert_eq!((found.compared, found.missing, found.duplicated), (100 + 20 + 2, 0, 0));
     warehouse.end().await;

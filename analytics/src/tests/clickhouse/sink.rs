@@ -29,7 +29,9 @@ async fn every_record_of_the_log_is_stored_once_in_tables_and_views() {
 async fn a_stop_in_order_stores_what_the_log_holds() {
     let Some(warehouse) = Warehouse::new("stop").await else { return };
     warehouse.world.append(0..1_000).await;
-    warehouse.start().stop().await;
+    let running = warehouse.start();
+    wait_for("its turn", async || running.metric("paystream_warehouse_active") == 1.0).await;
+    running.stop().await;
     warehouse.assert_stored_once(1_000).await;
     warehouse.end().await;
 }
@@ -38,7 +40,7 @@ async fn a_stop_in_order_stores_what_the_log_holds() {
 async fn rows_are_what_the_records_say_and_where_they_stand() {
     let Some(warehouse) = Warehouse::new("rows").await else { return };
     warehouse.world.append(0..10).await;
-    warehouse.start().stop().await;
+    warehouse.store().await;
     let rows = warehouse
         .server
         .rows(
