@@ -1,16 +1,35 @@
 //! What a message is about: fraud alerts, or the system itself. The queues, attempts and edits are the same.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use crate::group::{Group, GroupId};
 use crate::incident::Incident;
 
 /// What one message per receiver tells.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Story {
     Fraud(Box<Group>),
     Incident(Box<Incident>),
+}
+
+/// Only incidents have it: groups are read as they were written before there were incidents.
+#[derive(Deserialize)]
+struct Probe {
+    fingerprint: Option<IgnoredAny>,
+}
+
+impl<'de> Deserialize<'de> for Story {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = <&RawValue>::deserialize(deserializer)?.get();
+        let probe: Probe = serde_json::from_str(json).map_err(D::Error::custom)?;
+        match probe.fingerprint {
+            None => serde_json::from_str(json).map(Self::Fraud).map_err(D::Error::custom),
+            Some(_) => serde_json::from_str(json).map(Self::Incident).map_err(D::Error::custom),
+        }
+    }
 }
 
 impl Story {
