@@ -12,7 +12,7 @@ RATE ?= 3000
 DURATION ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-embedded lint fmt doc bench services services-stop services-status watch
+.PHONY: help up test test-embedded test-distributed lint fmt doc bench services services-stop services-status watch
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -20,10 +20,14 @@ help: ## List these commands
 up: ## Run the whole system with demo traffic; the page is at the address it prints
 	$(CARGO) run $(FLAGS) -- up --demo $(ARGS)
 
-test: test-embedded ## Run all tests
+test: services ## Run all tests: by themselves, against the real components, and the distributed system broken on purpose
+	@CARGO="$(CARGO)" PACKAGES="$(PACKAGES)" tools/test.sh $(ARGS)
 
-test-embedded: ## Run the tests that need no other program (at present these are all tests)
+test-embedded: ## Run the tests that need no other program
 	$(CARGO) test $(FLAGS) $(PACKAGES) $(ARGS)
+
+test-distributed: services ## Run the distributed system, put it under load and break it; ARGS="--list" lists how
+	tools/acceptance.py $(ARGS)
 
 lint: ## Check the format and run clippy, warnings as errors
 	$(CARGO) fmt --all --check

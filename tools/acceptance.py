@@ -12,6 +12,7 @@ decided = stored, materialized views included, each transaction once. Only what 
 """
 
 import argparse
+import http.server
 import json
 import os
 import random
@@ -231,6 +232,13 @@ class Cluster:
         figures["alerts"] = alerts[0]
         return figures
 
+    def tail_of(self, topic, limit):
+        return self.run("tail", topic, "--from", "start", "--limit", str(limit), "--no-follow", "--json", "--unmasked").stdout.splitlines()
+
+    def dead_letters(self, topic):
+        found = json.loads(self.run("dlq", "list", "--json").stdout)
+        return next(entry for entry in found if entry["topic"] == f"{topic}.dlq")
+
     def services(self, *arguments):
         subprocess.run([ROOT / "tools/services.sh", *arguments], check=True, stdout=subprocess.DEVNULL)
 
@@ -368,24 +376,248 @@ def rebalance(cluster, options):
 def undecodable(cluster, options):
     """Undecodable records among good ones: dead letters each once, and after a fix each brought through once."""
     cluster.prepare().start_all()
-    bad = 1000
+    bad, topic = 1000, "transactions.created"
+
     def disturb(until):
-        # As a producer of another version would write them.
+        # Each is a good transaction of this run but for its version, as a producer of another version would write it.
+        lines = wait_for("there are records", 30, lambda: cluster.tail_of("created", 50))
+        value = json.loads(lines[0])["value"]
         records = cluster.dir / "bad.txt"
-        records.write_text("".join(f"bad-{i}\t" + json.dumps({"type": "transaction", "v": 99, "data": {"i": i}}) + "\n" for i in range(bad)))
-        cluster.services("kafka-tool", "ConsoleProducer", "--topic", f"{cluster.name}.transactions.created",
-                         "--reader-property", "parse.key=true", "--reader-config-file", str(records)) if False else produce(cluster, records)
+        with open(records, "w") as file:
+            for i in range(bad):
+                other = json.loads(json.dumps(value))
+                other["data"]["id"] = "txn_" + "%032x" % random.getrandbits(128)
+                other["v"] = 99
+                file.write(f"{other['data']['card']['token']}\t{json.dumps(other)}\n")
+        with open(records) as source:
+            subprocess.run([ROOT / "tools/services.sh", "kafka-tool", "ConsoleProducer", "--topic", f"{cluster.name}.{topic}",
+                            "--reader-property", "parse.key=true", "--bootstrap-server", options.kafka],
+                           stdin=source, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
     figures = during(cluster, options, disturb)
-    listed = json.loads(cluster.run("dlq", "list", "--json").stdout)
-    return figures | {"dead_letters": listed}
+    letters = cluster.dead_letters(topic)
+    if letters["open"] != bad or not all("version 99" in reason["reason"] for reason in letters["reasons"]):
+        raise Failed(f"dead letters: {letters}")
+    before = figures["decided"]
+    cluster.run("dlq", "retry", topic, "--pipe", "sed 's/\"v\": *99/\"v\": 1/'", "--yes")
+    wait_for("every dead letter is decided and stored", SETTLE_SECONDS,
+             lambda: int(cluster.query("SELECT count() FROM decisions")[0][0]) == before + bad)
+    again = cluster.run("dlq", "retry", topic, "--yes").stdout
+    left = cluster.dead_letters(topic)["open"]
+    time.sleep(3)
+    rows, distinct = (int(n) for n in cluster.query("SELECT count(), uniqExact(transaction_id) FROM decisions")[0])
+    if left or rows != distinct or rows != before + bad:
+        raise Failed(f"after the retry: {left} letters left, {rows} decisions of {distinct}; {again}")
+    return figures | {"dead_letters": bad, "decided_after_retry": rows}
 
 
-def produce(cluster, records):
-    kafka = ROOT / "tools/services.sh"
-    with open(records) as source:
-        subprocess.run([kafka, "kafka-tool", "ConsoleProducer", "--topic", f"{cluster.name}.transactions.created",
-                        "--reader-property", "parse.key=true", "--bootstrap-server", cluster.options.kafka],
-                       stdin=source, check=True, stdout=subprocess.DEVNULL)
+def trace(cluster, options):
+    """One trace, collected by an OTLP receiver, from the HTTP request through Kafka to the call to Telegram."""
+    outside = Outside()
+    token = "123456789:AAF7-g0gYncWnm5IyfZlpPRqRRv6kNAGlao"
+    cluster.set(telemetry__otlp_endpoint=outside.url, telemetry__trace_sample_ratio=1.0, alerter__telegram__bot_token=token,
+                alerter__telegram__chat_id="-1001", alerter__telegram__api_url=outside.url)
+    cluster.prepare().start_all()
+    body = {"amount": 100.50, "currency": "USD", "card_number": "4100000000000019", "expiry_month": 12,
+            "expiry_year": time.gmtime().tm_year + 4, "cvv": "123"}
+    request = urllib.request.Request(cluster["gateway"].url + "/transaction", data=json.dumps(body).encode(),
+                                     headers={"Content-Type": "application/json"})
+    answer = json.loads(urllib.request.urlopen(request, timeout=30).read())
+    wait_for("Telegram is called", 60, lambda: outside.messages)
+
+    def whole():
+        spans = outside.spans
+        for call in (span for span in spans if span["service"] == "alerter" and span["kind"] == 3):
+            chain = [call]
+            while chain[-1]["parent"]:
+                above = [s for s in spans if s["id"] == chain[-1]["parent"] and s["trace"] == call["trace"]]
+                if not above:
+                    break
+                chain.append(above[0])
+            services = [span["service"] for span in reversed(chain)]
+            if services[0] == "gateway" and "fraud-analyzer" in services and not chain[-1]["parent"]:
+                return [f"{span['service']}: {span['name']}" for span in reversed(chain)]
+    chain = wait_for("the trace is whole", 60, whole)
+    return {"transaction": answer.get("id") or answer.get("transaction_id"), "trace": chain}
+
+
+class Outside:
+    """An OTLP receiver and Telegram's Bot API."""
+
+    def __init__(self):
+        self.spans, self.messages = [], []
+        outside = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.body()
+                if self.path == "/v1/traces":
+                    outside.spans += spans_of(body)
+                    answer, kind = b"", "application/x-protobuf"
+                else:
+                    outside.messages.append(self.path.rsplit("/", 1)[1])
+                    message = {"message_id": len(outside.messages), "date": 0, "text": "x",
+                               "chat": {"id": -1001, "type": "group", "title": "on call"}}
+                    answer, kind = json.dumps({"ok": True, "result": message}).encode(), "application/json"
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            do_GET = do_POST
+
+            def body(self):
+                if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                chunks = []
+                while size := int(self.rfile.readline().split(b";")[0], 16):
+                    chunks.append(self.rfile.read(size))
+                    self.rfile.readline()
+                self.rfile.readline()
+                return b"".join(chunks)
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+def fields(message):
+    """The fields of a protobuf message: (number, value), nested messages as bytes."""
+    at = 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+    while at < len(message):
+        key = varint()
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            value = varint()
+        else:
+            size = {1: 8, 5: 4}.get(kind)
+            if size is None:
+                size = varint()
+            value = message[at:at + size]
+            at += size
+        yield number, value
+
+
+def spans_of(request):
+    """The spans of an ExportTraceServiceRequest (opentelemetry/proto/trace/v1/trace.proto)."""
+    def all_of(message, number):
+        return [value for n, value in fields(message) if n == number]
+    found = []
+    for resource_spans in all_of(request, 1):
+        attributes = [dict(fields(a)) for resource in all_of(resource_spans, 1) for a in all_of(resource, 1)]
+        service = next((dict(fields(a[2]))[1].decode() for a in attributes if a[1] == b"service.name"), "")
+        for scope_spans in all_of(resource_spans, 2):
+            for span in all_of(scope_spans, 2):
+                of = dict(fields(span))
+                found.append({"service": service, "trace": of[1].hex(), "id": of[2].hex(), "parent": of.get(4, b"").hex(),
+                              "name": of[5].decode(), "kind": of.get(6, 0)})
+    return found
+
+
+def dashboards(cluster, options):
+    """Every panel of the Grafana dashboards against the engines, with data in them."""
+    cluster.prepare().start_all()
+    figures = during(cluster, options, lambda until: None)
+    for outcome, verdict in (("decline", "fraud"), ("decline", "legit"), ("review", "fraud"), ("approve", "fraud"), ("approve", "legit")):
+        ids = cluster.query(f"SELECT transaction_id FROM decisions WHERE outcome = '{outcome}' ORDER BY cityHash64(transaction_id, '{verdict}') LIMIT 20")
+        for (id,) in ids:
+            request = urllib.request.Request(f"{cluster['gateway'].url}/v1/transactions/{id}/labels", method="POST",
+                                             data=json.dumps({"verdict": verdict}).encode(), headers={"Content-Type": "application/json"})
+            urllib.request.urlopen(request, timeout=30).read()
+    wait_for("the labels are stored", SETTLE_SECONDS, lambda: int(cluster.query("SELECT count() FROM labels")[0][0]) > 0)
+    arguments = [sys.executable, ROOT / "tools/grafana-panels.py", "--clickhouse", options.clickhouse, "--database", cluster.database, "--from", "now-1h"]
+    prometheus = shutil.which("prometheus")
+    if prometheus:
+        port, config = free_port(), cluster.dir / "prometheus.json"
+        jobs = [{"job_name": p.command, "static_configs": [{"targets": [f"127.0.0.1:{p.port}"]}]} for p in cluster.processes.values()]
+        rules = [str(file) for file in sorted((ROOT / "prometheus/rules").glob("*.yml"))]
+        config.write_text(json.dumps({"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "rule_files": rules, "scrape_configs": jobs}))
+        cluster.extra.append(subprocess.Popen([prometheus, f"--config.file={config}", f"--storage.tsdb.path={cluster.dir}/prometheus",
+                                               f"--web.listen-address=127.0.0.1:{port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        url = f"http://127.0.0.1:{port}"
+        load = cluster.load(options.rate, 25, "--retry")
+        wait_for("Prometheus has rates", 60, lambda: json.loads(get(url + "/api/v1/query?query=rate(paystream_gateway_accepted_total[20s])>0"))["data"]["result"])
+        time.sleep(15)
+        cluster.finish_load(load, 120)
+        arguments += ["--prometheus", url]
+    else:
+        arguments.append("--skip-prometheus")
+    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True)
+    last = done.stdout.strip().splitlines()[-1:] or [done.stderr]
+    if done.returncode:
+        raise Failed(done.stdout[-3000:] + done.stderr[-500:])
+    return {"panels": last[0]}
+
+
+def throughput(cluster, options):
+    """How fast an analyzer alone goes through a topic of --events transactions, from Kafka to Kafka and ClickHouse."""
+    cluster.set(analyzer__max_batch_transactions=16384)
+    cluster.prepare()
+    cluster.add("gateway").start().ready()
+    cluster.finish_load(cluster.load(500, 8), 60)
+    cluster["gateway"].stop()
+    fill(cluster, options.events)
+    total = options.events + len((cluster.dir / "accepted.txt").read_text().split())
+    cluster.add("analytics").start().ready()
+    analyzer = cluster.add("fraud-analyzer").start()
+
+    def decided():
+        return analyzer.metric("paystream_analyzer_decisions_total")
+
+    wait_for("it begins", 120, lambda: decided() > 0)
+    first, started = decided(), time.monotonic()
+    wait_for("all are decided", 3600, lambda: decided() >= total)
+    in_kafka = time.monotonic() - started
+    wait_for("all are stored", 3600, lambda: int(cluster.query("SELECT count() FROM decisions")[0][0]) >= total)
+    in_clickhouse = time.monotonic() - started
+    rows, distinct = (int(n) for n in cluster.query("SELECT count(), uniqExact(transaction_id) FROM decisions")[0])
+    if rows != total or distinct != total:
+        raise Failed(f"{total} transactions, {rows} decisions of {distinct}")
+    return {"events": total, "decided_per_s": round((total - first) / in_kafka), "stored_per_s": round((total - first) / in_clickhouse)}
+
+
+def fill(cluster, events):
+    """Puts transactions into transactions.created: those that a gateway wrote, again and again, with other ids and times."""
+    templates = []
+    for line in cluster.tail_of("created", 2000):
+        value = json.loads(line)["value"]
+        key = value["data"]["card"]["token"]
+        value["data"]["id"], value["data"]["accepted_at_us"] = "txn_IDHERE", 1234512345
+        text = json.dumps(value, separators=(",", ":"))
+        before, rest = text.split("txn_IDHERE", 1)
+        middle, after = rest.split("1234512345", 1)
+        templates.append((f"{key}\t{before}txn_", middle, after + "\n"))
+    now = int(time.time() * 1e6)
+    arguments = [ROOT / "tools/services.sh", "kafka-tool", "ConsoleProducer", "--topic", f"{cluster.name}.transactions.created",
+                 "--reader-property", "parse.key=true", "--bootstrap-server", cluster.options.kafka,
+                 "--command-property", "compression.type=lz4", "--command-property", "batch.size=262144", "--command-property", "linger.ms=20"]
+    producer = subprocess.Popen([str(a) for a in arguments], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    step = 2000
+    for at in range(0, events, step):
+        lines = [f"{before}{random.getrandbits(128):032x}{middle}{now + i * 100}{after}"
+                 for i, (before, middle, after) in zip(range(at, min(events, at + step)), templates[at % len(templates):] + templates)]
+        producer.stdin.write("".join(lines).encode())
+    producer.stdin.close()
+    if producer.wait(3600):
+        raise Failed("the topic could not be filled")
 
 
 SCENARIOS = {
@@ -401,7 +633,12 @@ SCENARIOS = {
     "stall": stall,
     "rebalance": rebalance,
     "undecodable": undecodable,
+    "trace": trace,
+    "dashboards": dashboards,
+    "throughput": throughput,
 }
+# Takes long, and measures rather than checks: only when asked for by name.
+ONLY_BY_NAME = {"throughput"}
 
 
 def main():
@@ -414,6 +651,7 @@ def main():
     parser.add_argument("--rate", type=float, default=300.0, help="transactions per second")
     parser.add_argument("--duration", type=float, default=12.0, help="seconds of load in each scenario")
     parser.add_argument("--times", type=int, default=3, help="how often a process is killed, or comes and goes")
+    parser.add_argument("--events", type=int, default=1_000_000, help="transactions in the topic of the scenario throughput")
     parser.add_argument("--full", action="store_true", help="components stay away as long as the scenario says")
     parser.add_argument("--keep", action="store_true", help="leave folders and databases behind")
     parser.add_argument("--json", action="store_true")
@@ -424,7 +662,8 @@ def main():
             print(f"{name:22} {scenario.__doc__}")
         return 0
     failed = []
-    for name in options.scenario or SCENARIOS:
+    names = options.scenario or [name for name in SCENARIOS if name not in ONLY_BY_NAME]
+    for name in names:
         began = time.monotonic()
         cluster = Cluster(options, name)
         keep = options.keep
@@ -443,7 +682,7 @@ def main():
             print(f"{name} FAILED: {error}\nlogs: {cluster.dir}", file=sys.stderr, flush=True)
             for process in cluster.processes.values():
                 print(f"--- {process.name}\n{process.tail(8)}", file=sys.stderr, flush=True)
-    print(f"{len(options.scenario or SCENARIOS) - len(failed)} passed, {len(failed)} failed{': ' + ', '.join(failed) if failed else ''}", file=sys.stderr)
+    print(f"{len(names) - len(failed)} passed, {len(failed)} failed{': ' + ', '.join(failed) if failed else ''}", file=sys.stderr)
     return 1 if failed else 0
 
 
