@@ -69,8 +69,8 @@ async fn take(State(door): State<Door>, request: Request) -> Result<Response, Pr
     door.admit(request.headers())?;
     let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     // Not a type that a page of another origin may send unasked.
-    if !media_type.is_some_and(|text| text.split(';').next().is_some_and(|t| t.trim() == "application/json"))
-    {
+    let media_type = media_type.and_then(|text| text.split(';').next()).map(str::trim);
+    if media_type != Some("application/json") {
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send application/json."));
     }
     let body = axum::body::Bytes::from_request(request, &()).await.map_err(|error| {

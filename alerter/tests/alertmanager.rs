@@ -1,7 +1,6 @@
 //! What Alertmanager says of the system itself, up to the people it is for.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
-#![allow(dead_code, reason = "the support is shared")]
 
 mod support;
 

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use events::TransactionId;
 use runtime::scope::{self, Scope};
-use runtime::trace::{self, Span};
+use runtime::trace::{self, Span, TraceContext};
 use uuid::Uuid;
 
 use crate::auth::Caller;
@@ -78,7 +78,8 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
         app.metrics.rejected.with_label_values(&[kind.name()]).inc();
     }
     let transaction_id = response.extensions().get::<TransactionId>().map(tracing::field::display);
-    let (request_id, trace_id, status_code) = (id.as_str(), context.map(|c| c.trace_id()), status.as_u16());
+    let (request_id, trace_id, status_code) =
+        (id.as_str(), context.map(TraceContext::trace_id), status.as_u16());
     if status.is_server_error() {
         tracing::warn!(
             request_id,

@@ -229,11 +229,11 @@ mod tests {
         assert_eq!(flaws(&json!({})), ["/version", "/alerts"]);
         let mut bad = body();
         bad["version"] = json!(4);
-        bad["alerts"][0] =
-            json!({"status": "maybe", "labels": {"a": 1}, "startsAt": "today", "fingerprint": ""});
-        bad["alerts"][1] = json!(7);
-        bad["alerts"][2] = json!({"status": "resolved", "labels": {}, "startsAt": "2027-01-15T08:00:00Z",
-            "fingerprint": "f"});
+        bad["alerts"] = json!([
+            {"status": "maybe", "labels": {"a": 1}, "startsAt": "today", "fingerprint": ""},
+            7,
+            {"status": "resolved", "labels": {}, "startsAt": "2027-01-15T08:00:00Z", "fingerprint": "f"},
+        ]);
         assert_eq!(
             flaws(&bad),
             [

@@ -1,5 +1,6 @@
 //! A Telegram Bot API and a webhook receiver in the test's own process, a real log, and an alerter in a
 //! runtime of its own, so that it can be killed at any moment.
+#![allow(dead_code)] // each test file uses its part
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -175,7 +176,7 @@ pub(crate) struct System {
 /// A running alerter.
 pub(crate) struct Running {
     runtime: tokio::runtime::Runtime,
-    pub(crate) alerter: Alerter,
+    alerter: Alerter,
     pub(crate) registry: prometheus::Registry,
 }
 
@@ -225,13 +226,16 @@ impl System {
         self.log.append(vec![record("k", value.as_bytes().to_vec())]).await.unwrap();
     }
 
-    /// Where Alertmanager sends to, of a running alerter.
+    /// Where Alertmanager sends to, of a running alerter, whose end it shares.
     pub(crate) async fn alertmanager(running: &Running, loopback: bool) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/alertmanager", listener.local_addr().unwrap());
         let router = running.alerter.router(loopback);
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        url
+        let serve = async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/alertmanager", listener.local_addr().unwrap());
+            tokio::spawn(async move { axum::serve(listener, router).await });
+            url
+        };
+        running.runtime.spawn(serve).await.unwrap()
     }
 
     pub(crate) fn start(&self) -> Running {
