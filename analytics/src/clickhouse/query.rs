@@ -86,18 +86,23 @@ fn classify(error: ServerError, deadline: Duration) -> QueryError {
     }
 }
 
-/// The answer with the forms of the embedded warehouse: times as RFC 3339 with milliseconds.
+/// The answer with the forms of the embedded warehouse: times as RFC 3339 with milliseconds, whole
+/// floating-point numbers as `12.0`.
 fn shown(answer: JsonAnswer, max_rows: usize) -> Answer {
     let JsonAnswer { meta, mut data } = answer;
     let truncated = data.len() > max_rows;
     data.truncate(max_rows);
     for (at, column) in meta.iter().enumerate() {
-        if !bare(&column.data_type).starts_with("DateTime") {
+        let data_type = bare(&column.data_type);
+        let (is_time, is_float) = (data_type.starts_with("DateTime"), data_type.starts_with("Float"));
+        if !is_time && !is_float {
             continue;
         }
-        for row in &mut data {
-            if let Some(Value::String(text)) = row.get_mut(at) {
-                *text = with_milliseconds(text);
+        for value in data.iter_mut().filter_map(|row| row.get_mut(at)) {
+            match value {
+                Value::String(text) if is_time => *text = with_milliseconds(text),
+                Value::Number(number) if is_float => *value = number.as_f64().into(),
+                _ => {}
             }
         }
     }
