@@ -3,7 +3,7 @@
 and compares what every part holds afterwards.
 
     tools/services.sh                                  start the components
-    tools/acceptance.py --binary target/release/paystream                    every scenario, short
+    tools/acceptance.py                                                      the usual scenarios, short
     tools/acceptance.py --scenario steady --rate 3000 --duration 60          one, in full
     tools/acceptance.py --list
 
@@ -637,8 +637,8 @@ SCENARIOS = {
     "dashboards": dashboards,
     "throughput": throughput,
 }
-# Takes long, and measures rather than checks: only when asked for by name.
-ONLY_BY_NAME = {"throughput"}
+# What runs when nothing is asked for: the others take components away that other tests use, or take long.
+USUAL = ["steady", "kill-fraud-analyzer", "kill-analytics", "stall", "swallow", "undecodable", "trace", "dashboards"]
 
 
 def main():
@@ -648,6 +648,7 @@ def main():
     parser.add_argument("--clickhouse", default=os.environ.get("PAYSTREAM_TEST_CLICKHOUSE", "http://127.0.0.1:18123"))
     parser.add_argument("--redis", default=os.environ.get("PAYSTREAM_TEST_REDIS", "redis://127.0.0.1:16379"))
     parser.add_argument("--scenario", action="append", choices=SCENARIOS)
+    parser.add_argument("--all", action="store_true", help="every scenario, also those that take components away")
     parser.add_argument("--rate", type=float, default=300.0, help="transactions per second")
     parser.add_argument("--duration", type=float, default=12.0, help="seconds of load in each scenario")
     parser.add_argument("--times", type=int, default=3, help="how often a process is killed, or comes and goes")
@@ -662,7 +663,7 @@ def main():
             print(f"{name:22} {scenario.__doc__}")
         return 0
     failed = []
-    names = options.scenario or [name for name in SCENARIOS if name not in ONLY_BY_NAME]
+    names = options.scenario or (list(SCENARIOS) if options.all else USUAL)
     for name in names:
         began = time.monotonic()
         cluster = Cluster(options, name)

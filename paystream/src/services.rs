@@ -2,7 +2,7 @@
 //!
 //! A stage is the same code as under `up`; what differs is the log it gets, and who its neighbours are.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ::analytics::clickhouse::DistributedAnalytics;
 use ::gateway::auth::{ScopeGuard, require_scope};
@@ -10,13 +10,17 @@ use ::gateway::{ApiKeys, Gateway, Scope};
 use alerter::Alerter;
 use anyhow::{Context as _, anyhow};
 use axum::Router;
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
 use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse as _;
 use eventlog::{Change, EventLog, KafkaLog, Membership};
 use fraud_analyzer::Analyzer;
 use runtime::Service;
 use runtime::signals::Hangups;
 use runtime::trace::Traces;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 use crate::cli::{Global, ServiceArgs};
 use crate::config::{self, Config};
@@ -135,15 +139,30 @@ async fn fraud_analyzer(
 }
 
 async fn alerter(config: &Config, host: Host, log: Arc<dyn EventLog>, kafka: Arc<KafkaLog>) -> Outcome {
-    let stop = host.stop.clone();
-    let Some(seat) = Seat::take(&*log, Stage::Alerter, &stop).await? else { return Ok(()) };
-    let alerter = Alerter::start(config.alerter.clone(), log, &host.dir.alerter(), &host.registry)
-        .context("starting the alerter")
-        .or_usage()?;
-    let loopback = host.listen.is_loopback();
-    let mut serving = host.serve_internal(config, alerter.router(loopback))?;
+    let (stop, loopback) = (host.stop.clone(), host.listen.is_loopback());
+    let (dir, registry) = (host.dir.alerter(), host.registry.clone());
+    // Served while standing by too, for health checks; what else is asked for waits for the turn.
+    let active = Arc::new(OnceLock::new());
+    let mut serving = host.serve_internal(config, once_active(active.clone()))?;
     up(&mut serving, Stage::Alerter)?;
-    serving.until_stopped(vec![alerter.service, seat.keep(), close_when_asked(kafka)]).await
+    let mut stages = Vec::new();
+    if let Some(seat) = Seat::take(&*log, Stage::Alerter, &stop).await? {
+        let alerter = Alerter::start(config.alerter.clone(), log, &dir, &registry)
+            .context("starting the alerter")
+            .or_usage()?;
+        active.get_or_init(|| alerter.router(loopback));
+        stages.extend([alerter.service, seat.keep()]);
+    }
+    stages.push(close_when_asked(kafka));
+    serving.until_stopped(stages).await
+}
+
+/// Hands requests on to a router once there is one.
+fn once_active(active: Arc<OnceLock<Router>>) -> Router {
+    Router::new().fallback(async move |request: Request| match active.get() {
+        Some(router) => router.clone().oneshot(request).await.into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "standing by\n").into_response(),
+    })
 }
 
 async fn analytics(config: &Config, host: Host, log: Arc<dyn EventLog>, kafka: Arc<KafkaLog>) -> Outcome {

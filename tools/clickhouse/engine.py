@@ -1,9 +1,11 @@
 """The ClickHouse engine inside this process: one statement in, bytes or an error out."""
 
 import re
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlencode
 
 from chdb import session
@@ -11,7 +13,6 @@ from chdb import session
 import statement as sql
 
 EXCEPTION = re.compile(r"Code: (\d+)\. ")
-WRAPPED = re.compile(r"^Streaming insert \w+ failed: ")
 VERSION_TAIL = re.compile(r" \(version [^()]*(\([^()]*\))?\)\.?\s*$")
 
 # chdb sets these otherwise than a server does.
@@ -62,6 +63,11 @@ class Engine:
             "uncompressed_cache_size": 0,
         })
         self._connection = f"{data_dir}?{options}"
+        self._incoming = Path(data_dir).resolve() / "incoming"
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        # Of a server that was killed.
+        for left in self._incoming.iterdir():
+            left.unlink()
         self._threads = threads
         self._slots = threading.BoundedSemaphore(max_queries)
         self._max_queries = max_queries
@@ -96,7 +102,8 @@ class Engine:
         # Last, because nothing can be set after it.
         if request.readonly:
             settings["readonly"] = "2"
-        for name, value in settings.items():
+        # A request may ask for it too, anywhere among its settings.
+        for name, value in sorted(settings.items(), key=lambda setting: setting[0] == "readonly"):
             if not re.fullmatch(r"[A-Za-z_][A-Za-z_0-9.]*", name):
                 raise RuntimeError(f"Code: 115. DB::Exception: Setting {name} is not a name. (UNKNOWN_SETTING)")
             connection.query(f"SET {name} = {quoted_text(value)}")
@@ -104,14 +111,13 @@ class Engine:
     def _execute(self, connection, statement: sql.Statement, default_format: str) -> Answer:
         started = time.monotonic()
         if statement.is_data_insert:
-            insert = connection.send_insert(_text(statement.sql), statement.format)
-            try:
-                if statement.data:
-                    insert.append(statement.data)
-                result = insert.finish()
-            finally:
-                insert.cancel()
-            summary = {"written_rows": result.rows_written, "written_bytes": result.bytes_written}
+            # Not chdb's streaming insert: it says nothing of what fails while rows are written.
+            with tempfile.NamedTemporaryFile(dir=self._incoming, prefix="insert-") as file:
+                file.write(statement.data)
+                file.flush()
+                source = f"FROM INFILE {quoted_text(file.name)} COMPRESSION 'none'"
+                result = connection.query(_text(statement.reading(source)))
+            summary = {"written_rows": result.rows_written(), "written_bytes": result.bytes_written()}
             return Answer(b"", statement.format, _summary(started, **summary))
         result = connection.query(_text(statement.sql), default_format)
         summary = {
@@ -122,7 +128,7 @@ class Engine:
         return Answer(result.bytes(), statement.format or default_format, _summary(started, **summary))
 
     def _translated(self, error: Exception) -> EngineError:
-        message = WRAPPED.sub("", str(error)).strip()
+        message = str(error).strip()
         found = EXCEPTION.search(message)
         if found is None:
             return EngineError(1002, self._worded(f"Code: 1002. DB::Exception: {message}. (UNKNOWN_EXCEPTION)"))

@@ -30,6 +30,14 @@ class Statement:
     is_data_insert: bool = False
     data: bytes = b""
 
+    def reading(self, source: str) -> bytes:
+        """The insert, reading its data from somewhere else than behind itself."""
+        into, settings = self.sql, b""
+        for token, start, _end, depth in _significant(self.sql):
+            if depth == 0 and token.upper() == b"SETTINGS":
+                into, settings = self.sql[:start], self.sql[start:]
+        return b"%s %s %s FORMAT %s" % (into, source.encode(), settings, self.format.encode())
+
 
 def parse(text: bytes, body: bytes) -> Statement:
     """`text` is the `query` parameter, `body` the request's body; either can be empty.
