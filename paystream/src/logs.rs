@@ -85,7 +85,7 @@ pub(crate) fn dead_letter_topic(name: &str) -> Result<&'static str, Failure> {
 /// As [`topic`].
 pub(crate) fn find(name: &str) -> Option<&'static str> {
     match name.strip_suffix(".dlq") {
-        Some(original) => dead_letters_of(original),
+        Some(short) => original(short).map(topics::dead_letter),
         None => original(name),
     }
 }

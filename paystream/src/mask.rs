@@ -12,6 +12,8 @@ const SECRET_FIELDS: [&str; 9] =
     ["card_number", "number", "pan", "cvv", "cvc", "cvv2", "cvc2", "security_code", "pin"];
 /// Hexadecimal digits of a card token that are shown: enough to follow a card by eye.
 const TOKEN_DIGITS: usize = 8;
+/// Digits of a telephone number after its `+`, at most.
+const PHONE_DIGITS_MAX: usize = 15;
 /// A card number's length.
 const PAN_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 
@@ -139,7 +141,8 @@ fn card_numbers(text: &str) -> String {
             next += 1;
         }
         let alone = bytes.get(end).is_none_or(|byte| !byte.is_ascii_alphanumeric());
-        if alone && PAN_DIGITS.contains(&digits.len()) && passes_luhn(&digits) {
+        let is_phone = at > 0 && bytes[at - 1] == b'+' && digits.len() <= PHONE_DIGITS_MAX;
+        if alone && !is_phone && PAN_DIGITS.contains(&digits.len()) && passes_luhn(&digits) {
             let digit = |d: &u8| char::from(b'0' + d);
             masked.push_str(&text[kept..at]);
             masked.extend(digits[..6].iter().map(digit));
@@ -215,6 +218,8 @@ mod tests {
             assert_eq!(Mask::Personal.text(text), text);
         }
         assert_eq!(Mask::Personal.text("block_ip all 203.0.113.7"), "block_ip all 203.0.•.•");
+        // This one passes a card number's check.
+        assert_eq!(Mask::Personal.text("\"+4915112345678\""), "\"+49•••78\"");
         assert_eq!(
             Mask::CardsOnly.text("203.0.113.7 a@b.c tok_k1_0123456789"),
             "203.0.113.7 a@b.c tok_k1_0123456789"

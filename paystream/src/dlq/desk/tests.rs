@@ -170,7 +170,7 @@ async fn what_was_appended_before_a_crash_is_not_appended_again() {
         };
         log.append(vec![other]).await.unwrap();
     }
-    let (retried, repeated) = retry_all(&mut desk, 25).await.unwrap();
+    let (retried, repeated) = retry_all(&mut Desk::new(log.clone()), 25).await.unwrap();
     assert_eq!(retried + repeated, 70, "{retried} {repeated}");
     let mut expected = records(0..100);
     expected.splice(0..0, ["another".to_owned(), "another".to_owned()]);
