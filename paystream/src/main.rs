@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Command::Keys(command) => keys::run(&global, command),
         Command::Lists(command) => lists::run(&global, command),
         Command::Doctor(args) => doctor::run(&global, &args),
-        Command::Tail(args) => tail::run(&global, args),
+        Command::Tail(args) => tail::run(&global, &args),
         Command::Dlq(command) => dlq::run(&global, command),
         Command::Config(command) => settings::run(&global, &command),
         Command::Alerter(command) => alert_routes::run(&global, &command),
