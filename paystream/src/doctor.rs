@@ -62,23 +62,23 @@ async fn examine(global: &Global, args: &DoctorArgs) -> Outcome {
     let dir = DataDir::new(args.data_dir.clone().unwrap_or_else(|| config.server.data_dir.clone()));
     let holder = dir.in_use_by();
     let servers = Servers::of(&config);
-    let checks = checks(Arc::new(Patient { config, dir, holder, servers }));
+    let checks = checks(&Arc::new(Patient { config, dir, holder, servers }));
     let findings = join_all(checks.into_iter().map(Check::run)).await;
     report(&findings, args.json)
 }
 
 /// What this configuration needs, in the order it is reported.
-fn checks(patient: Arc<Patient>) -> Vec<Check> {
+fn checks(patient: &Arc<Patient>) -> Vec<Check> {
     let mut checks = vec![
         Check::now("configuration", Verdict::ok("valid")),
-        Check::blocking("ruleset", &patient, settings::ruleset),
-        Check::blocking("alert routes", &patient, settings::routes),
-        Check::blocking("data directory", &patient, machine::data_dir),
-        Check::blocking("disk space", &patient, machine::disk_space),
-        Check::blocking("clock", &patient, machine::clock),
-        Check::blocking("file descriptors", &patient, machine::file_descriptors),
-        Check::blocking("api keys", &patient, settings::api_keys),
-        Check::blocking("secret files", &patient, settings::secret_files),
+        Check::blocking("ruleset", patient, settings::ruleset),
+        Check::blocking("alert routes", patient, settings::routes),
+        Check::blocking("data directory", patient, machine::data_dir),
+        Check::blocking("disk space", patient, machine::disk_space),
+        Check::blocking("clock", patient, machine::clock),
+        Check::blocking("file descriptors", patient, machine::file_descriptors),
+        Check::blocking("api keys", patient, settings::api_keys),
+        Check::blocking("secret files", patient, settings::secret_files),
         Check::new("listen", network::listen(patient.clone())),
     ];
     if !patient.config.server.admin_listen.is_empty() {

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Command::Lists(command) => lists::run(&global, command),
         Command::Topics(command) => topics::run(&global, &command),
         Command::Doctor(args) => doctor::run(&global, &args),
-        Command::Tail(args) => tail::run(&global, args),
+        Command::Tail(args) => tail::run(&global, &args),
         Command::Dlq(command) => dlq::run(&global, command),
         Command::Warehouse(command) => warehouse::run(&global, &command),
         Command::Config(command) => settings::run(&global, &command),

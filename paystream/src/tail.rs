@@ -25,7 +25,7 @@ use crate::output;
 /// Records that wait to be printed or sent.
 const WAITING_MAX: usize = 256;
 
-pub(crate) fn run(global: &Global, args: TailArgs) -> Outcome {
+pub(crate) fn run(global: &Global, args: &TailArgs) -> Outcome {
     let topic = logs::topic(&args.topic)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -34,7 +34,7 @@ pub(crate) fn run(global: &Global, args: TailArgs) -> Outcome {
     let outcome = runtime.block_on(async {
         let stop = runtime::signals::listen().context("listening for signals")?;
         tokio::select! {
-            done = tail(global, topic, &args) => done,
+            done = tail(global, topic, args) => done,
             () = stop.cancelled() => Err(Failure::Interrupted),
         }
     });

@@ -27,9 +27,8 @@ fn run(command: &str, value: Vec<u8>, deadline: Duration) -> anyhow::Result<Vec<
         .stdout(Stdio::piped())
         .spawn()
         .context("starting it in a shell")?;
-    let (mut stdin, stdout) = match (child.stdin.take(), child.stdout.take()) {
-        (Some(stdin), Some(stdout)) => (stdin, stdout),
-        _ => bail!("it has no standard input and output"),
+    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        bail!("it has no standard input and output");
     };
     // Threads of their own: a command may answer before it has read everything. One that ignores its input
     // is no failure.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use eventlog::EventLog;
@@ -106,24 +106,31 @@ impl Shared {
     }
 }
 
-/// The dead-letter topic of a path.
-fn topic(name: &str) -> Result<&'static str, Response> {
-    logs::dead_letters_of(name).ok_or_else(|| {
-        let detail = format!("There is no topic `{name}`.");
+/// There is no topic of the name in the path.
+struct NoSuchTopic(String);
+
+impl IntoResponse for NoSuchTopic {
+    fn into_response(self) -> Response {
+        let detail = format!("There is no topic `{}`.", self.0);
         problem(StatusCode::NOT_FOUND, "No such topic", &detail, &[])
-    })
+    }
+}
+
+/// The dead-letter topic of a path.
+fn topic(name: &str) -> Result<&'static str, NoSuchTopic> {
+    logs::dead_letters_of(name).ok_or_else(|| NoSuchTopic(name.to_owned()))
 }
 
 async fn list(State(shared): State<Shared>) -> Response {
     shared.work(|desk| Box::pin(survey::survey(desk))).await
 }
 
-async fn one(State(shared): State<Shared>, Path(name): Path<String>) -> Result<Response, Response> {
+async fn one(State(shared): State<Shared>, Path(name): Path<String>) -> Result<Response, NoSuchTopic> {
     let topic = topic(&name)?;
     Ok(shared.work(move |desk| Box::pin(survey::of_topic(desk, topic))).await)
 }
 
-async fn ends(State(shared): State<Shared>, Path(name): Path<String>) -> Result<Response, Response> {
+async fn ends(State(shared): State<Shared>, Path(name): Path<String>) -> Result<Response, NoSuchTopic> {
     let topic = topic(&name)?;
     Ok(shared.work(move |desk| Box::pin(desk.ends(topic))).await)
 }
@@ -132,7 +139,7 @@ async fn letters(
     State(shared): State<Shared>,
     Path(name): Path<String>,
     Query(which): Query<Which>,
-) -> Result<Response, Response> {
+) -> Result<Response, NoSuchTopic> {
     shown(shared, &name, which, Mask::Personal).await
 }
 
@@ -140,11 +147,11 @@ async fn letters_in_full(
     State(shared): State<Shared>,
     Path(name): Path<String>,
     Query(which): Query<Which>,
-) -> Result<Response, Response> {
+) -> Result<Response, NoSuchTopic> {
     shown(shared, &name, which, Mask::CardsOnly).await
 }
 
-async fn shown(shared: Shared, name: &str, which: Which, mask: Mask) -> Result<Response, Response> {
+async fn shown(shared: Shared, name: &str, which: Which, mask: Mask) -> Result<Response, NoSuchTopic> {
     let topic = topic(name)?;
     Ok(shared.work(move |desk| Box::pin(show::letters(desk, topic, which, mask))).await)
 }
@@ -153,7 +160,7 @@ async fn peek(
     State(shared): State<Shared>,
     Path(name): Path<String>,
     Json(asked): Json<Asked>,
-) -> Result<Response, Response> {
+) -> Result<Response, NoSuchTopic> {
     let topic = topic(&name)?;
     let work = shared.work(move |desk| {
         Box::pin(async move {
@@ -168,7 +175,7 @@ async fn retry(
     shared: State<Shared>,
     name: Path<String>,
     Json(asked): Json<Asked>,
-) -> Result<Response, Response> {
+) -> Result<Response, NoSuchTopic> {
     // Values of one's own are for those who may see what they replace.
     retry_mended(shared, name, Json(Asked { mended: None, ..asked })).await
 }
@@ -177,7 +184,7 @@ async fn retry_mended(
     State(shared): State<Shared>,
     Path(name): Path<String>,
     Json(asked): Json<Asked>,
-) -> Result<Response, Response> {
+) -> Result<Response, NoSuchTopic> {
     let topic = topic(&name)?;
     let work = shared.work(move |desk| {
         Box::pin(async move {
@@ -192,7 +199,7 @@ async fn purge(
     State(shared): State<Shared>,
     Path(name): Path<String>,
     Json(asked): Json<Asked>,
-) -> Result<Response, Response> {
+) -> Result<Response, NoSuchTopic> {
     let topic = topic(&name)?;
     let work = shared.work(move |desk| {
         Box::pin(async move {

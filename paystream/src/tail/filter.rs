@@ -38,7 +38,10 @@ fn holds(value: &Value, path: &[String], wanted: &str) -> bool {
         }
         (_, Some(_)) | (Value::Object(_), None) => false,
         (Value::String(text), None) => text == wanted,
-        (scalar, None) => scalar.to_string() == wanted,
+        (scalar, None) => {
+            let text = scalar.to_string();
+            text == wanted
+        }
     }
 }
 
