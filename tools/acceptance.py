@@ -137,7 +137,7 @@ class Cluster:
             "REDIS__URL": options.redis, "REDIS__KEY_PREFIX": f"{self.name}:",
             "SERVER__WORKER_THREADS": "2",
         }
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("PAYSTREAM_")}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("PAYSTREAM_") or k.startswith("PAYSTREAM__")}
         self.env = kept | {f"PAYSTREAM__{k}": str(v) for k, v in config.items()} | {"RUST_LOG": "info"}
 
     def set(self, **settings):
@@ -280,7 +280,7 @@ def during(cluster, options, disturb, *more):
     if figures["accepted"] == 0:
         raise Failed("nothing was accepted")
     latency = result.get("latency_ms", {})
-    return figures | {"sent": result.get("sent"), "retried": result.get("retried"), "p50_ms": latency.get("p50"), "p99_ms": latency.get("p99")}
+    return figures | {"sent": result.get("sent"), "retried": result.get("retried"), "p50_ms": result.get("p50_ms"), "p99_ms": result.get("p99_ms")}
 
 
 def steady(cluster, options):
@@ -391,7 +391,7 @@ def undecodable(cluster, options):
                 file.write(f"{other['data']['card']['token']}\t{json.dumps(other)}\n")
         with open(records) as source:
             subprocess.run([ROOT / "tools/services.sh", "kafka-tool", "ConsoleProducer", "--topic", f"{cluster.name}.{topic}",
-                            "--reader-property", "parse.key=true", "--bootstrap-server", options.kafka],
+                            "--property", "parse.key=true", "--bootstrap-server", options.kafka],
                            stdin=source, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     figures = during(cluster, options, disturb)
@@ -607,8 +607,8 @@ def fill(cluster, events):
         templates.append((f"{key}\t{before}txn_", middle, after + "\n"))
     now = int(time.time() * 1e6)
     arguments = [ROOT / "tools/services.sh", "kafka-tool", "ConsoleProducer", "--topic", f"{cluster.name}.transactions.created",
-                 "--reader-property", "parse.key=true", "--bootstrap-server", cluster.options.kafka,
-                 "--command-property", "compression.type=lz4", "--command-property", "batch.size=262144", "--command-property", "linger.ms=20"]
+                 "--property", "parse.key=true", "--bootstrap-server", cluster.options.kafka,
+                 "--producer-property", "compression.type=lz4", "--producer-property", "batch.size=262144", "--producer-property", "linger.ms=20"]
     producer = subprocess.Popen([str(a) for a in arguments], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     step = 2000
     for at in range(0, events, step):

@@ -161,7 +161,9 @@ async fn alerter(config: &Config, host: Host, log: Arc<dyn EventLog>, kafka: Arc
 fn once_active(active: Arc<OnceLock<Router>>) -> Router {
     Router::new().fallback(async move |request: Request| match active.get() {
         Some(router) => router.clone().oneshot(request).await.into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "standing by\n").into_response(),
+        None => {
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "standing by\n").into_response()
+        }
     })
 }
 

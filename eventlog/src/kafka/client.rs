@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::config::KafkaConfig;
 use crate::LogError;
@@ -46,6 +46,10 @@ pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
 }
 
 pub(super) fn log_error(error: &KafkaError, reason: &str) {
+    // An event that was asked for, not an error.
+    if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::PartitionEOF)) {
+        return;
+    }
     tracing::warn!(target: "librdkafka", %error, "{reason}");
 }
 
