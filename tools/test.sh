@@ -13,5 +13,6 @@ read -ra packages <<<"${PACKAGES:---workspace}"
 "${CARGO:-cargo}" test --release --locked "${packages[@]}" "$@"
 # The binary that the tests were run with.
 export PAYSTREAM_BINARY="${CARGO_TARGET_DIR:-target}/release/paystream"
-tools/acceptance.py
+# First, as it installs the Prometheus that the dashboards are tried on.
 tools/check-deploy.sh
+tools/acceptance.py
