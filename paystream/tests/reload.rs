@@ -47,8 +47,13 @@ async fn reasons(system: &System) -> String {
     body["decision"]["reasons"].to_string()
 }
 
+/// The ruleset in force, once the analyzer has recovered.
 async fn ruleset(system: &System) -> Value {
-    system.get("/-/ruleset").await.1
+    eventually("a ruleset is in force", async || {
+        let (status, body, _) = system.get("/-/ruleset").await;
+        (status == 200).then_some(body)
+    })
+    .await
 }
 
 async fn metric(system: &System, name: &str) -> f64 {
