@@ -3,7 +3,7 @@
 //!
 //! In the order data flows:
 //! - [`config`]: what can be set.
-//! - [`migrate`]: the tables on the server, from `sql/clickhouse/`.
+//! - [`mod@migrate`]: the tables on the server, from `sql/clickhouse/`.
 //! - `form`, `batch`: from the log to batches of rows, on a thread of its own.
 //! - `queue`, `spool`: batches that wait, in memory and on disk.
 //! - `plan`, `send`: batches planned in the log, inserted, confirmed.

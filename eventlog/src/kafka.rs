@@ -1,10 +1,10 @@
 //! The log on Kafka.
 //!
-//! Appends go through one idempotent producer ([`appender`]), writers through transactions ([`writer`]).
-//! Readers are served from memory ([`window`]) that consumers on threads of their own fill ([`cursor`],
-//! [`reader`]); where that leaves a question, the broker is asked ([`ends`]), and [`single`] records from
+//! Appends go through one idempotent producer (`appender`), writers through transactions (`writer`).
+//! Readers are served from memory (`window`) that consumers on threads of their own fill (`cursor`,
+//! `reader`); where that leaves a question, the broker is asked (`ends`), and `single` records from
 //! long ago are fetched for themselves. A group's offsets are the
-//! broker's too ([`positions`]), and so is who has which part of the work ([`members`]).
+//! broker's too (`positions`), and so is who has which part of the work (`members`).
 
 mod appender;
 mod client;

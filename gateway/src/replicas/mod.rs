@@ -3,7 +3,7 @@
 //!
 //! Redis makes things fast and keeps two requests of one moment apart; it is never what a transaction's
 //! uniqueness rests on. That is the log: where Redis cannot vouch for an answer, the log is read to its end
-//! ([`follow`](crate::follow)) before anything is written.
+//! (`follow`) before anything is written.
 //!
 //! - [`config`]: what can be set.
 //! - `scripts`: what runs inside Redis.
