@@ -13,6 +13,7 @@ decided = stored, materialized views included, each transaction once. Only what 
 
 import argparse
 import http.server
+import itertools
 import json
 import os
 import random
@@ -602,18 +603,19 @@ def fill(cluster, events):
         key = value["data"]["card"]["token"]
         value["data"]["id"], value["data"]["accepted_at_us"] = "txn_IDHERE", 1234512345
         text = json.dumps(value, separators=(",", ":"))
-        before, rest = text.split("txn_IDHERE", 1)
-        middle, after = rest.split("1234512345", 1)
-        templates.append((f"{key}\t{before}txn_", middle, after + "\n"))
+        # The tail's objects have their keys in alphabetical order.
+        before, rest = text.split("1234512345", 1)
+        middle, after = rest.split("txn_IDHERE", 1)
+        templates.append((f"{key}\t{before}", f"{middle}txn_", after + "\n"))
     now = int(time.time() * 1e6)
     arguments = [ROOT / "tools/services.sh", "kafka-tool", "ConsoleProducer", "--topic", f"{cluster.name}.transactions.created",
                  "--property", "parse.key=true", "--bootstrap-server", cluster.options.kafka,
                  "--producer-property", "compression.type=lz4", "--producer-property", "batch.size=262144", "--producer-property", "linger.ms=20"]
     producer = subprocess.Popen([str(a) for a in arguments], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    step = 2000
+    step, endless = 2000, itertools.cycle(templates)
     for at in range(0, events, step):
-        lines = [f"{before}{random.getrandbits(128):032x}{middle}{now + i * 100}{after}"
-                 for i, (before, middle, after) in zip(range(at, min(events, at + step)), templates[at % len(templates):] + templates)]
+        lines = [f"{before}{now + i * 100}{middle}{random.getrandbits(128):032x}{after}"
+                 for i, (before, middle, after) in zip(range(at, min(events, at + step)), endless)]
         producer.stdin.write("".join(lines).encode())
     producer.stdin.close()
     if producer.wait(3600):

@@ -24,6 +24,8 @@ const ROUND: Duration = Duration::from_millis(100);
 const LETTING_GO_ROUND: Duration = Duration::from_millis(20);
 /// Changes that wait for the member. More hold the thread up, until it is taken for dead.
 const CHANGES: usize = 64;
+/// The longest time between two heartbeats.
+const HEARTBEAT_MS: u64 = 500;
 /// A farewell that the broker does not answer is given up after this.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -58,7 +60,8 @@ fn settings(config: &KafkaConfig, topic: &str) -> rdkafka::ClientConfig {
     settings
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", config.session_timeout_ms.to_string())
-        .set("heartbeat.interval.ms", (config.session_timeout_ms / 5).to_string())
+        // By a heartbeat a member learns that parts are to move, and they stand still until all have.
+        .set("heartbeat.interval.ms", (config.session_timeout_ms / 5).min(HEARTBEAT_MS).to_string())
         .set("max.poll.interval.ms", config.max_poll_interval_ms.to_string())
         // There is nothing to fetch.
         .set("fetch.wait.max.ms", "5000")
