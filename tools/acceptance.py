@@ -257,6 +257,10 @@ class Cluster:
                 self.query_raw(f"DROP DATABASE IF EXISTS {self.database}")
             except OSError:
                 pass
+            # A broker with thousands of partitions takes long to start again.
+            subprocess.run([ROOT / "tools/services.sh", "kafka-tool", "org.apache.kafka.tools.TopicCommand", "--bootstrap-server",
+                            self.options.kafka, "--delete", "--topic", f"{self.name}[.].*"],
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
             shutil.rmtree(self.dir, ignore_errors=True)
         if failures:
             raise Failed("; ".join(failures))

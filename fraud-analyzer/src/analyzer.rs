@@ -1,7 +1,7 @@
 //! Which lanes this process has: it gets them from the group of all analyzers, decides in each on a thread of its
 //! own, and gives them up when another is to have them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +94,8 @@ struct Office {
 /// The lanes at work.
 #[derive(Default)]
 struct Staff {
+    /// The lanes that are this process's, at work or to be tried again.
+    owned: BTreeSet<u32>,
     orders: BTreeMap<u32, watch::Sender<Order>>,
     ends: JoinSet<(u32, anyhow::Result<()>)>,
     /// Lanes to be tried again.
@@ -157,6 +159,7 @@ impl Office {
                     Change::Gained(lanes) => {
                         tracing::info!(?lanes, "lanes gained");
                         for lane in lanes {
+                            staff.owned.insert(lane);
                             self.begin(lane, staff)?;
                         }
                     }
@@ -174,7 +177,13 @@ impl Office {
                     let (lane, ended) = ended.context("a lane's task failed")?;
                     self.note_end(lane, ended, staff)?;
                 }
-                Some(lane) = staff.retries.join_next() => self.begin(lane.context("a timer failed")?, staff)?,
+                Some(lane) = staff.retries.join_next() => {
+                    let lane = lane.context("a timer failed")?;
+                    // It may have gone to another process, or come back, meanwhile.
+                    if staff.owned.contains(&lane) && !staff.orders.contains_key(&lane) {
+                        self.begin(lane, staff)?;
+                    }
+                }
                 () = stop.cancelled() => return Ok(()),
             }
             self.metrics.lanes_owned.set(i64::try_from(staff.orders.len()).unwrap_or(i64::MAX));
@@ -246,9 +255,9 @@ impl Office {
 
     /// Ends some lanes, and waits for them.
     async fn give_up(&self, lanes: &[u32], order: Order, staff: &mut Staff) {
-        staff.retries.shutdown().await;
         let mut wanted: Vec<u32> = Vec::new();
         for lane in lanes {
+            staff.owned.remove(lane);
             if let Some(orders) = staff.orders.get(lane) {
                 orders.send_replace(order);
                 wanted.push(*lane);
@@ -258,6 +267,13 @@ impl Office {
             && let Some(ended) = staff.ends.join_next().await
         {
             let Ok((lane, ended)) = ended else { continue };
+            if !wanted.contains(&lane) {
+                // One that stays, and failed at this moment.
+                if let Err(error) = self.note_end(lane, ended, staff) {
+                    tracing::error!(lane, "a lane failed for good: {error:#}");
+                }
+                continue;
+            }
             wanted.retain(|&w| w != lane);
             staff.orders.remove(&lane);
             self.rulesets.close(lane);
