@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use eventlog::{EventLog, LogError, NewRecord, Position, Writer};
 use events::{Decided, Severity, Taken, topics};
+use prometheus::IntGauge;
 use scoring::{Ruleset, Scored, Scorer, transactions};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -88,6 +89,7 @@ pub(crate) async fn run(workplace: Workplace) -> anyhow::Result<()> {
     let mut pipeline = Pipeline {
         checkpointed_seq: Some(progress.next_seq),
         rule_clock: RuleClock::new(&metrics, scorer.ruleset()),
+        window_events: metrics.window_events.with_label_values(&[&lane.number.to_string()]),
         labels_read: None,
         journalled_lists: Vec::new(),
         recent,
@@ -239,6 +241,8 @@ struct Pipeline {
     progress: Progress,
     metrics: Metrics,
     rule_clock: RuleClock,
+    /// This lane's, looked up once and not with every batch.
+    window_events: IntGauge,
     /// The place that the newest checkpoint of this scorer was made at, if it made one.
     checkpointed_seq: Option<u64>,
     labels_read: Option<Instant>,
@@ -396,7 +400,7 @@ impl Pipeline {
         }
         self.count_dead(dead);
         let events = i64::try_from(self.scorer.live_events()).unwrap_or(i64::MAX);
-        self.metrics.window_events.with_label_values(&[&self.lane.number.to_string()]).set(events);
+        self.window_events.set(events);
     }
 
     fn count_dead(&self, dead: usize) {

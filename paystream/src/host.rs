@@ -73,6 +73,18 @@ pub(crate) fn run(
     outcome
 }
 
+/// A log as a service, given how it is closed: last to stop, because everyone writes to it.
+pub(crate) fn log_service(close: impl Future<Output = ()> + Send + 'static) -> Service {
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    let task = tokio::spawn(async move {
+        asked.cancelled().await;
+        close.await;
+        Ok(())
+    });
+    Service { name: "log", stop, task }
+}
+
 /// Who may call: anyone on loopback, holders of keys elsewhere.
 pub(crate) fn admit(keys: &ApiKeys, listen: &Listen, config: &Config) -> Outcome {
     if listen.is_loopback() {

@@ -115,7 +115,7 @@ async fn gateway(config: &Config, host: Host, log: Arc<dyn EventLog>, kafka: Arc
         serving.set_ready("gateway");
         up(&mut serving, Stage::Gateway)?;
     }
-    serving.until_stopped(vec![gateway.service, close_when_asked(kafka)]).await
+    serving.until_stopped(vec![gateway.service, log_service(kafka)]).await
 }
 
 async fn fraud_analyzer(
@@ -135,7 +135,7 @@ async fn fraud_analyzer(
     reloader.heed(hangups, host.stop.clone());
     let mut serving = host.serve_internal(config, operators)?;
     up(&mut serving, Stage::FraudAnalyzer)?;
-    serving.until_stopped(vec![analyzer.service, close_when_asked(kafka)]).await
+    serving.until_stopped(vec![analyzer.service, log_service(kafka)]).await
 }
 
 async fn alerter(config: &Config, host: Host, log: Arc<dyn EventLog>, kafka: Arc<KafkaLog>) -> Outcome {
@@ -153,7 +153,7 @@ async fn alerter(config: &Config, host: Host, log: Arc<dyn EventLog>, kafka: Arc
         active.get_or_init(|| alerter.router(loopback));
         stages.extend([alerter.service, seat.keep()]);
     }
-    stages.push(close_when_asked(kafka));
+    stages.push(log_service(kafka));
     serving.until_stopped(stages).await
 }
 
@@ -183,7 +183,7 @@ async fn analytics(config: &Config, host: Host, log: Arc<dyn EventLog>, kafka: A
     let router = analytics.router().route_layer(from_fn_with_state(guard, require_scope));
     let mut serving = host.serve_internal(config, router)?;
     up(&mut serving, Stage::Analytics)?;
-    serving.until_stopped(vec![analytics.service, close_when_asked(kafka)]).await
+    serving.until_stopped(vec![analytics.service, log_service(kafka)]).await
 }
 
 /// Says where the process can be reached.
@@ -241,14 +241,6 @@ impl Seat {
     }
 }
 
-/// The log as a service: last to stop, because everyone writes to it.
-fn close_when_asked(log: Arc<KafkaLog>) -> Service {
-    let stop = CancellationToken::new();
-    let asked = stop.clone();
-    let task = tokio::spawn(async move {
-        asked.cancelled().await;
-        log.close().await;
-        Ok(())
-    });
-    Service { name: "log", stop, task }
+fn log_service(log: Arc<KafkaLog>) -> Service {
+    host::log_service(async move { log.close().await })
 }

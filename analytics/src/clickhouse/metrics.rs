@@ -1,8 +1,8 @@
 //! All metrics of the warehouse on ClickHouse.
 
+use eventlog::ConsumerLag;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
 /// Buckets of what takes milliseconds to a minute.
@@ -32,7 +32,7 @@ pub(crate) struct Metrics {
     /// Batches that ClickHouse will never take as they are, and that are kept on disk.
     pub(crate) refused: IntGauge,
     /// Records of a partition that are not confirmed yet.
-    pub(crate) lag: IntGaugeVec,
+    pub(crate) lag: ConsumerLag,
     /// Records that could not be decoded and went to the dead-letter topic, by topic.
     pub(crate) dead_letters: IntCounterVec,
     /// Records that retention removed before they were read, by topic. Must stay 0.
@@ -96,10 +96,7 @@ impl Metrics {
                 "paystream_warehouse_refused_batches",
                 "Batches that ClickHouse refuses for their content; they are kept on disk.",
             )?,
-            lag: IntGaugeVec::new(
-                Opts::new("paystream_consumer_lag_records", "Records that the group has not dealt with yet."),
-                &["group", "topic", "partition"],
-            )?,
+            lag: ConsumerLag::register(registry)?,
             dead_letters: counters(
                 "paystream_warehouse_dead_letters_total",
                 "Records that could not be decoded and went to the dead-letter topic.",
@@ -135,7 +132,7 @@ impl Metrics {
     }
 
     fn register(&self, registry: &Registry) -> prometheus::Result<()> {
-        let all: [Box<dyn prometheus::core::Collector>; 17] = [
+        let all: [Box<dyn prometheus::core::Collector>; 16] = [
             Box::new(self.unsent_rows.clone()),
             Box::new(self.unsent_bytes.clone()),
             Box::new(self.paused.clone()),
@@ -146,7 +143,6 @@ impl Metrics {
             Box::new(self.rows.clone()),
             Box::new(self.batches.clone()),
             Box::new(self.refused.clone()),
-            Box::new(self.lag.clone()),
             Box::new(self.dead_letters.clone()),
             Box::new(self.lost_records.clone()),
             Box::new(self.form_seconds.clone()),

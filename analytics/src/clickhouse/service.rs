@@ -89,8 +89,7 @@ async fn measure_lag(log: &dyn EventLog, metrics: &Metrics) -> anyhow::Result<()
         for partition in 0..log.partitions(topic)? {
             let (_, end) = log.bounds(topic, partition).await?;
             let lag = unconfirmed(log, topic, partition, end).await?;
-            let labels = [GROUP, topic, &partition.to_string()];
-            metrics.lag.with_label_values(&labels).set(i64::try_from(lag).unwrap_or(i64::MAX));
+            metrics.lag.set(GROUP, topic, partition, end - lag, end);
         }
     }
     Ok(())

@@ -18,12 +18,11 @@ use gateway::{ApiKeys, Gateway, Scope};
 use prometheus::Registry;
 use runtime::Service;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::exit::{Failure, OrUsage as _};
-use crate::host::Listen;
+use crate::host::{self, Listen};
 use crate::reconcile::{self, Stores};
 
 /// How often a system that is starting looks whether one of its stages has given up.
@@ -88,7 +87,7 @@ impl Stages {
             analyzer,
             analytics,
             alerter,
-            log: close_when_asked(embedded),
+            log: host::log_service(async move { embedded.close().await }),
             stores,
             ruleset: summary,
         })
@@ -161,16 +160,4 @@ async fn guard_data(guard: State<ScopeGuard>, request: Request, next: Next) -> R
     } else {
         next.run(request).await
     }
-}
-
-/// The log as a service: last to stop, because everyone writes to it.
-fn close_when_asked(log: Arc<EmbeddedLog>) -> Service {
-    let stop = CancellationToken::new();
-    let asked = stop.clone();
-    let task = tokio::spawn(async move {
-        asked.cancelled().await;
-        log.close().await;
-        Ok(())
-    });
-    Service { name: "log", stop, task }
 }
