@@ -119,6 +119,11 @@ class Process:
                 total += float(line.rsplit(" ", 1)[1])
         return total
 
+    def cpu_seconds(self):
+        """What it has taken of the processors so far, without those before it of the same name."""
+        fields = Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def tail(self, lines=15):
         text = (self.cluster.dir / f"{self.name}.log").read_text(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
@@ -596,7 +601,8 @@ def throughput(cluster, options):
     rows, distinct = (int(n) for n in cluster.query("SELECT count(), uniqExact(transaction_id) FROM decisions")[0])
     if rows != total or distinct != total:
         raise Failed(f"{total} transactions, {rows} decisions of {distinct}")
-    return {"events": total, "decided_per_s": round((total - first) / in_kafka), "stored_per_s": round((total - first) / in_clickhouse)}
+    cpu = {name: round(process.cpu_seconds() / total * 1e6, 1) for name, process in cluster.processes.items() if process.child.poll() is None}
+    return {"events": total, "cpu_us_per_event": cpu, "decided_per_s": round((total - first) / in_kafka), "stored_per_s": round((total - first) / in_clickhouse)}
 
 
 def fill(cluster, events):

@@ -16,8 +16,7 @@ pub trait Message: Serialize + DeserializeOwned {
 
     /// The message as JSON bytes in its envelope.
     fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(&Outgoing { kind: Self::TYPE, v: Self::VERSION, data: self })
-            .expect("message types have string keys and finite numbers only")
+        encode::<Self>(self)
     }
 
     /// Reads a message back.
@@ -26,21 +25,52 @@ pub trait Message: Serialize + DeserializeOwned {
     /// [`DecodeError`] says whether the bytes are not an envelope, hold another type, come from an
     /// unknown version, or hold a field of the wrong form.
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let envelope: Incoming<'_> =
-            serde_json::from_slice(bytes).map_err(|e| DecodeError::NotAnEnvelope(e.to_string()))?;
-        if envelope.kind != Self::TYPE {
-            return Err(DecodeError::WrongType { expected: Self::TYPE, found: envelope.kind });
+        match decode_usual(bytes) {
+            Some(message) => Ok(message),
+            None => parse(envelope::<Self>(bytes)?.get()),
         }
-        if envelope.v != Self::VERSION {
-            return Err(DecodeError::UnknownVersion {
-                kind: Self::TYPE,
-                known: Self::VERSION,
-                found: envelope.v,
-            });
-        }
-        serde_json::from_str(envelope.data.get())
-            .map_err(|e| DecodeError::Malformed { kind: Self::TYPE, reason: e.to_string() })
     }
+
+    /// Reads a message back, with its text, so that it can be passed on as it was written.
+    ///
+    /// # Errors
+    /// As [`Message::decode`].
+    fn decode_with_text(bytes: &[u8]) -> Result<(Self, Box<RawValue>), DecodeError> {
+        let text = envelope::<Self>(bytes)?;
+        Ok((parse(text.get())?, text.to_owned()))
+    }
+}
+
+/// Writes what is read as an `M`, which may borrow where an `M` owns.
+pub(crate) fn encode<M: Message>(data: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(&Outgoing { kind: M::TYPE, v: M::VERSION, data })
+        .expect("message types have string keys and finite numbers only")
+}
+
+/// Reads a message whose envelope is written as [`Message::encode`] does. Then its end need not be looked for
+/// before it is read, as that of any other.
+fn decode_usual<M: Message>(bytes: &[u8]) -> Option<M> {
+    let rest = bytes.strip_prefix(br#"{"type":""#)?.strip_prefix(M::TYPE.as_bytes())?;
+    let rest = rest.strip_prefix(br#"","v":"#)?.strip_prefix(M::VERSION.to_string().as_bytes())?;
+    let data = rest.strip_prefix(br#","data":"#)?.strip_suffix(b"}")?;
+    serde_json::from_str(std::str::from_utf8(data).ok()?).ok()
+}
+
+/// The text of the data, when the envelope is that of an `M`.
+fn envelope<M: Message>(bytes: &[u8]) -> Result<&RawValue, DecodeError> {
+    let envelope: Incoming<'_> =
+        serde_json::from_slice(bytes).map_err(|e| DecodeError::NotAnEnvelope(e.to_string()))?;
+    if envelope.kind != M::TYPE {
+        return Err(DecodeError::WrongType { expected: M::TYPE, found: envelope.kind });
+    }
+    if envelope.v != M::VERSION {
+        return Err(DecodeError::UnknownVersion { kind: M::TYPE, known: M::VERSION, found: envelope.v });
+    }
+    Ok(envelope.data)
+}
+
+fn parse<M: Message>(text: &str) -> Result<M, DecodeError> {
+    serde_json::from_str(text).map_err(|e| DecodeError::Malformed { kind: M::TYPE, reason: e.to_string() })
 }
 
 #[derive(Serialize)]

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use crate::{Message, Transaction, TransactionId};
+use crate::{Message, Transaction, TransactionId, codec};
 
 /// What the merchant is told to do. Ordered from mild to severe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -125,8 +126,10 @@ pub struct Decision {
 ///
 /// `seq` numbers the events of one analyzer in the order it processed them. A decided record is
 /// written once, so the topic is also the journal from which a replay takes that order.
+///
+/// To write one, its parts need not be owned, and the transaction may be the text that it came as.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Decided {
+pub struct Decided<T = Transaction, D = Decision> {
     /// The place in the processing order of the analyzer's lane, from 0, without gaps.
     pub seq: u64,
     /// Into how many lanes the partitions were divided; absent when all were in one.
@@ -142,9 +145,18 @@ pub struct Decided {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<Taken>,
     /// What was decided on.
-    pub transaction: Transaction,
+    pub transaction: T,
     /// What was decided.
-    pub decision: Decision,
+    pub decision: D,
+}
+
+impl Decided<&RawValue, &Decision> {
+    /// As [`Message::encode`] of what owns its parts. The transaction's text is written as it is, with
+    /// fields that this build does not know.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode::<Decided>(self)
+    }
 }
 
 const fn one() -> u32 {

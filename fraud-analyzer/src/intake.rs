@@ -4,6 +4,7 @@ use bytes::Bytes;
 use eventlog::{LoggedRecord, NewRecord, Position};
 use events::{Message as _, Transaction, topics};
 use runtime::trace::TraceContext;
+use serde_json::value::RawValue;
 
 use crate::recent::RecentIds;
 
@@ -21,6 +22,8 @@ pub(crate) const ORIGINAL_OFFSET: &str = "original-offset";
 pub(crate) struct Arrived {
     pub(crate) at: Position,
     pub(crate) transaction: Transaction,
+    /// The transaction as it was written.
+    pub(crate) text: Box<RawValue>,
     /// Of sampled ones.
     pub(crate) trace: Option<TraceContext>,
 }
@@ -35,9 +38,9 @@ pub(crate) fn read(
     recent: &mut RecentIds,
 ) -> Result<Arrived, NewRecord> {
     let at = Position { partition, offset: record.offset };
-    match Transaction::decode(&record.value) {
-        Ok(transaction) if recent.insert(transaction.id) => {
-            Ok(Arrived { at, transaction, trace: TraceContext::of_headers(&record.headers) })
+    match Transaction::decode_with_text(&record.value) {
+        Ok((transaction, text)) if recent.insert(transaction.id) => {
+            Ok(Arrived { at, transaction, text, trace: TraceContext::of_headers(&record.headers) })
         }
         Ok(_) => Err(dead_letter(topics::CREATED, at, record, REPEATED)),
         Err(error) => Err(dead_letter(topics::CREATED, at, record, &error.to_string())),

@@ -2,19 +2,27 @@
 
 use bytes::Bytes;
 use eventlog::NewRecord;
-use events::{Alert, AlertId, Decided, Message as _, Severity, topics};
+use events::{Alert, AlertId, Decided, Decision, Message as _, Severity, topics};
 use runtime::trace::TraceContext;
+use serde_json::value::RawValue;
+
+use crate::intake::Arrived;
 
 const MICROS_PER_MILLI: i64 = 1_000;
 
 /// The record of a decision. Keyed by card like the transaction, so it goes to the same partition.
-pub(crate) fn decided_record(decided: &Decided, trace: Option<TraceContext>) -> NewRecord {
-    record(topics::DECIDED, decided, trace, decided.encode())
+pub(crate) fn decided_record(arrived: &Arrived, decided: &Decided<&RawValue, &Decision>) -> NewRecord {
+    record(topics::DECIDED, arrived, decided.decided_at_us, decided.encode())
 }
 
 /// The record of the alert that a decision raises.
-pub(crate) fn alert_record(decided: &Decided, severity: Severity, trace: Option<TraceContext>) -> NewRecord {
-    let (transaction, decision) = (&decided.transaction, &decided.decision);
+pub(crate) fn alert_record(
+    arrived: &Arrived,
+    decision: &Decision,
+    severity: Severity,
+    decided_at_us: i64,
+) -> NewRecord {
+    let transaction = &arrived.transaction;
     let alert = Alert {
         id: AlertId::derive(transaction.id),
         transaction_id: transaction.id,
@@ -30,15 +38,15 @@ pub(crate) fn alert_record(decided: &Decided, severity: Severity, trace: Option<
         livemode: transaction.livemode,
         reasons: decision.reasons.clone(),
     };
-    record(topics::ALERTS, decided, trace, alert.encode())
+    record(topics::ALERTS, arrived, decided_at_us, alert.encode())
 }
 
-fn record(topic: &'static str, decided: &Decided, trace: Option<TraceContext>, value: Vec<u8>) -> NewRecord {
+fn record(topic: &'static str, arrived: &Arrived, decided_at_us: i64, value: Vec<u8>) -> NewRecord {
     NewRecord {
         topic,
-        key: Bytes::copy_from_slice(decided.transaction.card.token.as_str().as_bytes()),
+        key: Bytes::copy_from_slice(arrived.transaction.card.token.as_str().as_bytes()),
         value: Bytes::from(value),
-        headers: TraceContext::headers(trace),
-        timestamp_ms: decided.decided_at_us / MICROS_PER_MILLI,
+        headers: TraceContext::headers(arrived.trace),
+        timestamp_ms: decided_at_us / MICROS_PER_MILLI,
     }
 }

@@ -450,12 +450,12 @@ fn records(
             decided_at_us,
             // Before the first of them.
             taken: taken.take(),
-            transaction: arrived.transaction.clone(),
-            decision: scored.decision.clone(),
+            transaction: &*arrived.text,
+            decision: &scored.decision,
         };
-        records.push(output::decided_record(&decided, arrived.trace));
+        records.push(output::decided_record(arrived, &decided));
         if let Some(severity) = scored.alert {
-            records.push(output::alert_record(&decided, severity, arrived.trace));
+            records.push(output::alert_record(arrived, &scored.decision, severity, decided_at_us));
             alerts.push(severity);
         }
     }

@@ -54,6 +54,16 @@ fn the_order_of_fields_and_white_space_do_not_matter() {
 }
 
 #[test]
+fn fields_of_the_envelope_after_the_data_do_not_matter_unless_they_say_otherwise() {
+    let transaction = examples::transaction();
+    let written = String::from_utf8(transaction.encode()).unwrap();
+    let with = |more: &str| format!("{},{more}}}", written.strip_suffix('}').unwrap());
+    assert_eq!(Transaction::decode(with(r#""later":1"#).as_bytes()).unwrap(), transaction);
+    let twice = Transaction::decode(with(r#""v":2"#).as_bytes());
+    assert!(matches!(twice, Err(DecodeError::NotAnEnvelope(_))), "{twice:?}");
+}
+
+#[test]
 fn an_unknown_version_is_an_error_that_says_which() {
     for version in [0, 2, 65_535] {
         let mut later = value(&examples::transaction());

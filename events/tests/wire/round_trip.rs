@@ -201,7 +201,14 @@ fn round_trip<M: Message + PartialEq + std::fmt::Debug>(message: &M) -> Result<(
     let read = M::decode(&bytes).map_err(|e| TestCaseError::fail(e.to_string()))?;
     prop_assert_eq!(&read, message);
     // And the bytes are the same the second time: a record that is copied on does not drift.
-    prop_assert_eq!(read.encode(), bytes);
+    prop_assert_eq!(read.encode(), &bytes[..]);
+    // However its envelope is written, and with its text.
+    let spaced = [b" ", &bytes[..]].concat();
+    prop_assert_eq!(&M::decode(&spaced).map_err(|e| TestCaseError::fail(e.to_string()))?, message);
+    let (read, text) = M::decode_with_text(&bytes).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    prop_assert_eq!(&read, message);
+    let end = format!("\"data\":{text}}}");
+    prop_assert!(bytes.ends_with(end.as_bytes()));
     Ok(())
 }
 
@@ -214,6 +221,17 @@ proptest! {
     #[test]
     fn any_decided_record_reads_back_as_written(message in decided()) {
         round_trip(&message)?;
+    }
+
+    #[test]
+    fn a_decided_record_is_the_same_when_its_parts_are_borrowed(message in decided()) {
+        let (_, text) = Transaction::decode_with_text(&message.transaction.encode()).unwrap();
+        let Decided { seq, lanes, source_partition, source_offset, decided_at_us, ref taken, ref decision, .. } = message;
+        let taken = taken.clone();
+        let borrowed = Decided {
+            seq, lanes, source_partition, source_offset, decided_at_us, taken, transaction: &*text, decision,
+        };
+        prop_assert_eq!(borrowed.encode(), message.encode());
     }
 
     #[test]

@@ -192,7 +192,17 @@ impl Rule {
 }
 
 fn figure_text(figure: f64) -> String {
-    if figure.fract() == 0.0 { format!("{figure:.0}") } else { format!("{figure:.2}") }
+    /// From here on not every whole number has a double of its own.
+    const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
+    if figure.fract() != 0.0 {
+        return format!("{figure:.2}");
+    }
+    if figure.abs() < LARGEST_EXACT {
+        // Most figures are counts, and digits of integers are found much sooner.
+        #[allow(clippy::cast_possible_truncation)] // whole and below 2^53
+        return (figure as i64).to_string();
+    }
+    format!("{figure:.0}")
 }
 
 fn check_thresholds(t: &Thresholds) -> Result<(), String> {
