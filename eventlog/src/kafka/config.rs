@@ -122,6 +122,8 @@ const COMPRESSIONS: [&str; 3] = ["lz4", "snappy", "none"];
 /// Most characters of a Kafka topic's name are taken by ours.
 const MAX_PREFIX_BYTES: usize = 128;
 const MAX_QUEUE: u64 = 1 << 30;
+/// The largest transaction with its decision, or a dead letter.
+const MIN_RECORD: u64 = 512 * 1024;
 
 impl KafkaConfig {
     /// Whether a Kafka is named at all.
@@ -197,7 +199,7 @@ impl KafkaConfig {
             between("append_queue_records", self.append_queue_records as u64, 1, 10_000_000),
             between("append_queue_bytes", self.append_queue_bytes as u64, 1_024, MAX_QUEUE),
             between("linger_ms", self.linger_ms, 0, 1_000),
-            between("max_record_bytes", self.max_record_bytes as u64, 1_024, 100_000_000),
+            between("max_record_bytes", self.max_record_bytes as u64, MIN_RECORD, 100_000_000),
             between("transaction_timeout_ms", self.transaction_timeout_ms, 1_000, 900_000),
             between("fetch_buffer_records", self.fetch_buffer_records as u64, 16, 10_000_000),
             between("fetch_buffer_bytes", self.fetch_buffer_bytes as u64, 65_536, MAX_QUEUE),
