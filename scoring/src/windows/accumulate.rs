@@ -6,14 +6,8 @@
 //! event, and for counts and sums no branch either, so that the processor is ahead with the rows of the
 //! next events while it waits for those of this one.
 
-use std::hash::BuildHasher as _;
-
-use hashbrown::HashTable;
-use rustc_hash::FxBuildHasher;
-
 use super::chunked::Chunked;
 use super::wide;
-use crate::shards::Shards;
 
 /// One event as an accumulator sees it.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +56,7 @@ pub(super) trait Accumulate {
     }
     /// Looks at what events to come will touch, so that it is near when they do. A hint: changes nothing.
     #[inline(always)]
-    fn approach(&self, _order: &[u32], _keys: &[i64], _values: &[i64]) {}
+    fn approach(&self, _keys: &[i64], _values: &[i64]) {}
     /// Writes [`Self::READ`] words.
     #[inline(always)]
     fn read(&self, words: &[u64], out: &mut [u64]) {
@@ -88,17 +82,27 @@ impl Accumulate for Count {
 #[derive(Debug, Default)]
 pub(super) struct IntSum;
 
-#[inline]
-fn add_int(words: &mut [u64], amount: i128) {
-    let sum = int_sum(words).wrapping_add(amount);
+/// An integer times 1, -1 or 0, without a multiplication.
+#[inline(always)]
+pub(super) fn times(value: i64, sign: i64) -> i128 {
+    let counts = (sign & 1).wrapping_neg();
+    let negative = sign >> 63;
+    // The widest integer has no negative of its own width: the 1 is added in the sum's.
+    i128::from((value & counts) ^ negative) - i128::from(negative)
+}
+
+/// A sum and an amount more, in two words.
+#[inline(always)]
+pub(super) fn plus(sum: i128, amount: i128) -> (u64, u64) {
+    let sum = sum.wrapping_add(amount);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the two halves
     {
-        words[0] = sum as u64;
-        words[1] = (sum >> 64) as u64;
+        (sum as u64, (sum >> 64) as u64)
     }
 }
 
 /// The sum in two words.
+#[inline(always)]
 pub(super) fn int_sum(words: &[u64]) -> i128 {
     (i128::from(words[1].cast_signed()) << 64) | i128::from(words[0])
 }
@@ -110,10 +114,7 @@ impl Accumulate for IntSum {
     #[inline(always)]
     fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
         words[0] = words[0].wrapping_add_signed(sign);
-        // Times the sign, without a multiplication.
-        let counts = (sign & 1).wrapping_neg();
-        let negative = i128::from(sign >> 63);
-        add_int(&mut words[1..3], (i128::from(item.value & counts) ^ negative) - negative);
+        (words[1], words[2]) = plus(int_sum(&words[1..3]), times(item.value, sign));
     }
 }
 
@@ -337,75 +338,6 @@ impl Accumulate for Last {
 
     fn read(&self, words: &[u64], out: &mut [u64]) {
         out.copy_from_slice(&words[1..]);
-    }
-}
-
-/// How many different values: `[n]`, and how often each (key, value) pair occurs.
-#[derive(Debug)]
-pub(super) struct Distinct {
-    shards: Shards<(u64, u32)>,
-    pairs: usize,
-}
-
-/// From how many pairs on the table no longer fits the processor's nearer caches.
-const FAR_PAIRS: usize = 1 << 14;
-
-impl Distinct {
-    pub(super) fn new() -> Self {
-        Self { shards: Shards::new(), pairs: 0 }
-    }
-
-    #[inline(always)]
-    fn place(&mut self, item: Item) -> (u64, u64, &mut HashTable<(u64, u32)>) {
-        let (pair, hash) = pair(item.key, item.value);
-        (pair, hash, self.shards.of_mut(hash))
-    }
-}
-
-#[inline(always)]
-fn pair(key: u32, value: i64) -> (u64, u64) {
-    let pair = u64::from(key) << 32 | (value.cast_unsigned() & 0xffff_ffff);
-    (pair, FxBuildHasher.hash_one(pair))
-}
-
-impl Accumulate for Distinct {
-    const WORDS: usize = 1;
-    const READ: usize = 1;
-
-    fn approach(&self, order: &[u32], keys: &[i64], values: &[i64]) {
-        if self.pairs < FAR_PAIRS {
-            return;
-        }
-        let mut found = 0_u32;
-        for &event in order {
-            let (pair, hash) = pair(key(keys[event as usize]), values[event as usize]);
-            found = found
-                .wrapping_add(self.shards.of(hash).find(hash, |entry| entry.0 == pair).map_or(0, |e| e.1));
-        }
-        std::hint::black_box(found);
-    }
-
-    fn enter(&mut self, words: &mut [u64], item: Item) {
-        let (pair, hash, shard) = self.place(item);
-        if let Some((_, count)) = shard.find_mut(hash, |entry| entry.0 == pair) {
-            *count += 1;
-        } else {
-            shard.insert_unique(hash, (pair, 1), |entry| FxBuildHasher.hash_one(entry.0));
-            words[0] += 1;
-            self.pairs += 1;
-        }
-    }
-
-    fn leave(&mut self, words: &mut [u64], item: Item) {
-        let (pair, hash, shard) = self.place(item);
-        if let Ok(mut entry) = shard.find_entry(hash, |entry| entry.0 == pair) {
-            entry.get_mut().1 -= 1;
-            if entry.get().1 == 0 {
-                entry.remove();
-                words[0] -= 1;
-                self.pairs -= 1;
-            }
-        }
     }
 }
 

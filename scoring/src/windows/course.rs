@@ -1,8 +1,9 @@
 //! The events of a step and its rows, in the order in which they happen in a frame.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::drive::Course;
+use super::drive::{Course, Place, counting};
 use super::layout::{CourseSpec, Placed};
 use super::reservoir::{CONDITIONS, KEYS, TIME};
 
@@ -20,15 +21,21 @@ pub(super) struct Passing {
 /// What happens in a frame, in order.
 #[derive(Debug, Default)]
 pub(super) struct Happening {
+    /// 1 for an event that enters, -1 for one that leaves, 0 for neither.
     signs: Vec<i64>,
+    /// Per set of condition bits that accumulators ask for: the signs of the events that have them, 0 for
+    /// the others.
+    moves: BTreeMap<u64, Vec<i64>>,
     reads: Vec<usize>,
     /// Which of the events at hand it is: those that leave, then those that enter, then the rows.
     order: Vec<u32>,
-    /// The numbers of the events at hand.
+    /// The numbers of the events.
     seqs: Vec<i64>,
-    /// The reservoir's columns of the events at hand, of those that an accumulator reads for which some
-    /// event counts.
+    /// The reservoir's columns of the events, of those that an accumulator reads for which some event
+    /// counts.
     columns: Vec<Vec<i64>>,
+    /// A column of the events at hand before it is in order, reused.
+    at_hand: Vec<i64>,
     /// Condition bits that some event at hand has.
     bits: u64,
 }
@@ -56,17 +63,22 @@ impl Happening {
             Some(entering) => self.delay(entering, leaving, rows_in_all),
         }
         if spec.seqs {
-            self.seqs.clear();
-            self.seqs.extend((leaving.first_seq.cast_signed()..).take(left_in_all));
-            if let Some(entering) = entering {
-                self.seqs.extend((entering.first_seq.cast_signed()..).take(entering.events));
-            }
-            self.seqs.extend((first_seq.cast_signed()..).take(rows_in_all));
+            let seqs_of = |passing: &Passing| passing.first_seq..passing.first_seq + passing.events as u64;
+            self.at_hand.clear();
+            self.at_hand.extend(seqs_of(leaving).map(u64::cast_signed));
+            self.at_hand.extend(entering.map(seqs_of).into_iter().flatten().map(u64::cast_signed));
+            self.at_hand.extend((first_seq.cast_signed()..).take(rows_in_all));
+            put_in_order(&self.order, &self.at_hand, &mut self.seqs);
         }
         self.bits = 0;
         if spec.conditional {
             self.bring(CONDITIONS, leaving, entering, rows);
             self.bits = self.columns[CONDITIONS].iter().fold(0, |all, bits| all | bits.cast_unsigned());
+        }
+        for &mask in spec.masks.iter().filter(|&&mask| mask != 0 && self.bits & mask == mask) {
+            let moves = self.moves.entry(mask).or_default();
+            moves.clear();
+            moves.extend(counting(&self.signs, &self.columns[CONDITIONS], mask));
         }
         for (&column, masks) in &spec.columns {
             if masks.iter().any(|&mask| !self.passes_by(mask)) {
@@ -75,15 +87,15 @@ impl Happening {
         }
     }
 
-    /// Puts a column of the events at hand together.
+    /// Puts a column of the events together, in order.
     fn bring(&mut self, column: usize, leaving: &Passing, entering: Option<&Passing>, rows: &[&[i64]]) {
-        let into = &mut self.columns[column];
-        into.clear();
-        into.extend_from_slice(&leaving.columns[column]);
+        self.at_hand.clear();
+        self.at_hand.extend_from_slice(&leaving.columns[column]);
         if let Some(entering) = entering {
-            into.extend_from_slice(&entering.columns[column]);
+            self.at_hand.extend_from_slice(&entering.columns[column]);
         }
-        into.extend_from_slice(rows[column]);
+        self.at_hand.extend_from_slice(rows[column]);
+        put_in_order(&self.order, &self.at_hand, &mut self.columns[column]);
     }
 
     /// Events that leave, and rows that enter as they arrive: row `r` comes after `cuts[r]` that leave.
@@ -136,15 +148,14 @@ impl Happening {
     /// What an accumulator sees of it.
     pub(super) fn of(&self, spec: &CourseSpec, placed: &Placed) -> Course<'_> {
         let keys = self.columns[KEYS + placed.key].as_slice();
+        let Place { mask, valid_mask, .. } = placed.place;
         // Where nothing is asked of a column, any will do.
-        let unconditional = placed.place.mask | placed.place.valid_mask == 0;
         Course {
-            signs: &self.signs,
+            moves: if mask == 0 { &self.signs } else { &self.moves[&mask] },
             reads: &self.reads,
-            order: &self.order,
             seqs: if spec.seqs { &self.seqs } else { keys },
             keys,
-            conditions: if unconditional { keys } else { &self.columns[CONDITIONS] },
+            conditions: if valid_mask == 0 { keys } else { &self.columns[CONDITIONS] },
             values: placed.column.map_or(keys, |column| &self.columns[column]),
         }
     }
@@ -153,4 +164,9 @@ impl Happening {
     pub(super) const fn passes_by(&self, mask: u64) -> bool {
         self.bits & mask != mask
     }
+}
+
+fn put_in_order(order: &[u32], at_hand: &[i64], into: &mut Vec<i64>) {
+    into.clear();
+    into.extend(order.iter().map(|&event| at_hand[event as usize]));
 }

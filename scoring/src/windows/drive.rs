@@ -40,20 +40,25 @@ impl Feed<'_> {
     }
 }
 
-/// What happens in a frame, in order: events enter and leave, and rows are read.
+/// What happens in a frame to an accumulator, in order: events enter and leave, and rows are read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Course<'a> {
-    /// 1 for an event that enters, -1 for one that leaves, 0 for neither.
-    pub(super) signs: &'a [i64],
+    /// 1 for an event that enters, -1 for one that leaves, 0 for one that does not count.
+    pub(super) moves: &'a [i64],
     /// 1 where a row is read after the event, 0 where none is.
     pub(super) reads: &'a [usize],
-    /// Which event it is, of those that the columns below have.
-    pub(super) order: &'a [u32],
     pub(super) seqs: &'a [i64],
     pub(super) keys: &'a [i64],
+    /// Condition bits; anything where none are asked for beside the mask.
     pub(super) conditions: &'a [i64],
     /// The argument; anything where none is needed.
     pub(super) values: &'a [i64],
+}
+
+/// The signs of the events that have all condition bits of a mask, 0 for the others.
+pub(super) fn counting(signs: &[i64], conditions: &[i64], mask: u64) -> impl Iterator<Item = i64> {
+    let counts = move |bits: i64| i64::from(bits.cast_unsigned() & mask == mask).wrapping_neg();
+    signs.iter().zip(conditions).map(move |(sign, &bits)| sign & counts(bits))
 }
 
 /// Runs an accumulator over what happens in its frame; `out` is what it reads of each of `rows` rows.
@@ -68,29 +73,26 @@ pub(super) fn drive<A: Accumulate>(
     // One row more: what happens after the last is written there.
     out.clear();
     out.resize((rows + 1) * A::READ, 0);
-    let Course { signs, reads, order, seqs, keys, conditions, values } = course;
+    let Course { moves, reads, seqs, keys, conditions, values } = course;
     // Lets the compiler see that all are equally long.
-    let (steps, events) = (order.len(), keys.len());
-    let (signs, reads) = (&signs[..steps], &reads[..steps]);
-    let (seqs, conditions, values) = (&seqs[..events], &conditions[..events], &values[..events]);
+    let steps = keys.len();
+    let (moves, reads, seqs) = (&moves[..steps], &reads[..steps], &seqs[..steps]);
+    let (conditions, values) = (&conditions[..steps], &values[..steps]);
     let mut row = 0;
     for at in 0..steps {
         if at % APPROACH == 0 {
-            let to_come = &order[at..steps.min(at + APPROACH)];
-            state.approach(place.at, to_come.iter().map(|&event| key(keys[event as usize]) as usize));
-            accumulator.approach(to_come, keys, values);
+            let to_come = at..steps.min(at + APPROACH);
+            state.approach(place.at, keys[to_come.clone()].iter().map(|&id| key(id) as usize));
+            accumulator.approach(&keys[to_come.clone()], &values[to_come]);
         }
-        let event = order[at] as usize;
-        let bits = conditions[event].cast_unsigned();
-        let counts = bits & place.mask == place.mask;
         let item = Item {
-            seq: seqs[event].cast_unsigned(),
-            key: key(keys[event]),
-            value: values[event],
-            valid: bits & place.valid_mask == place.valid_mask,
+            seq: seqs[at].cast_unsigned(),
+            key: key(keys[at]),
+            value: values[at],
+            valid: conditions[at].cast_unsigned() & place.valid_mask == place.valid_mask,
         };
         let words = &mut state.row_mut(item.key as usize)[place.at..place.at + A::WORDS];
-        accumulator.apply(words, signs[at] * i64::from(counts), item);
+        accumulator.apply(words, moves[at], item);
         accumulator.read(words, &mut out[row * A::READ..(row + 1) * A::READ]);
         row += reads[at];
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::drive::{Course, drive};
+use super::drive::{Course, counting, drive};
 use super::layout::Leave;
 use super::reservoir::{CONDITIONS, KEYS, LabelRecord, TIME};
 use super::spec::WindowPlan;
@@ -93,8 +93,8 @@ impl WindowState {
         for (index, placed) in layout.placed.iter().enumerate() {
             let Leave::Tail { tail, .. } = placed.leave else { continue };
             let entered = placed.enter.is_none_or(|enter| seq < self.tails[enter]);
-            let counts = |bits: i64| bits.cast_unsigned() & placed.place.mask == placed.place.mask;
-            if !entered || seq < self.tails[tail] || counts(conditions[0]) == counts(conditions[1]) {
+            let moves: Vec<i64> = counting(&[-1, 1], &conditions, placed.place.mask).collect();
+            if !entered || seq < self.tails[tail] || moves.iter().sum::<i64>() == 0 {
                 continue;
             }
             // It leaves as what it was, and comes again as what it is. In counts and sums it makes no
@@ -106,14 +106,14 @@ impl WindowState {
             let keys = twice(KEYS + placed.key)?;
             let values = twice(placed.column.unwrap_or(TIME))?;
             let course = Course {
-                signs: &[-1, 1],
+                moves: &moves,
                 reads: &[0, 0],
-                order: &[0, 1],
                 seqs: &[seq.cast_signed(); 2],
                 keys: &keys,
                 conditions: &conditions,
                 values: &values,
             };
+            self.counted[index] = true;
             let state = &mut self.words[placed.key];
             with_accumulator!(&mut self.kinds[index], accumulator => {
                 drive(accumulator, state, placed.place, course, 0, &mut Vec::new());

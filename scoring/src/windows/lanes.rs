@@ -3,9 +3,9 @@
 //! Each is what [`Count`] and [`IntSum`] say; together they find the row of a key once per event, and not
 //! once each.
 
-use super::accumulate::{Accumulate as _, Count, IntSum, Item, key};
+use super::accumulate::{Accumulate as _, Count, IntSum, int_sum, key, plus, times};
 use super::chunked::{APPROACH, Chunked};
-use super::drive::{Course, Place};
+use super::drive::Course;
 
 /// Lanes of each kind in a loop: their parts stay in registers.
 pub(super) const SIDE_BY_SIDE: usize = 3;
@@ -13,9 +13,10 @@ pub(super) const SIDE_BY_SIDE: usize = 3;
 /// One count or sum.
 #[derive(Debug)]
 pub(super) struct Lane<'a> {
-    pub(super) place: Place,
-    /// Condition bits of the events, or anything where none is asked for.
-    pub(super) conditions: &'a [i64],
+    /// Where its words are in the row of a key.
+    pub(super) at: usize,
+    /// What the events do to it, as [`Course`] says.
+    pub(super) moves: &'a [i64],
     /// What is summed; anything for a count.
     pub(super) values: &'a [i64],
     /// What is read of each row.
@@ -68,56 +69,57 @@ fn side_by_side<const COUNTS: usize, const SUMS: usize>(
     course: Course<'_>,
     rows: usize,
 ) {
-    let Course { signs, reads, order, keys, .. } = course;
-    let (steps, events) = (order.len(), keys.len());
-    let (signs, reads) = (&signs[..steps], &reads[..steps]);
-    // One row more: what happens after the last is written there.
-    for lane in counts.iter_mut() {
-        lane.out.resize((rows + 1) * Count::READ, 0);
-        lane.conditions = &lane.conditions[..events];
-    }
-    for lane in sums.iter_mut() {
-        lane.out.resize((rows + 1) * IntSum::READ, 0);
-        lane.conditions = &lane.conditions[..events];
-        lane.values = &lane.values[..events];
-    }
-    let nearest = counts.first().or(sums.first()).map_or(0, |lane| lane.place.at);
+    let Course { reads, keys, .. } = course;
+    let steps = keys.len();
+    let reads = &reads[..steps];
+    let nearest = counts.first().or(sums.first()).map_or(0, |lane| lane.at);
+    // Lanes of this function's own: nothing else can write to them, so they stay in registers.
+    let mut counts_of = counts.each_mut().map(|lane| lane.run::<{ Count::READ }>(steps, rows));
+    let mut sums_of = sums.each_mut().map(|lane| lane.run::<{ IntSum::READ }>(steps, rows));
     let mut row = 0;
     for at in 0..steps {
         if at % APPROACH == 0 {
-            let to_come = order[at..steps.min(at + APPROACH)].iter();
-            state.approach(nearest, to_come.map(|&event| key(keys[event as usize]) as usize));
+            let to_come = &keys[at..steps.min(at + APPROACH)];
+            state.approach(nearest, to_come.iter().map(|&id| key(id) as usize));
         }
-        let event = order[at] as usize;
-        let sign = signs[at];
-        let id = key(keys[event]);
-        let words = state.row_mut(id as usize);
-        let item = |value| Item { seq: 0, key: id, value, valid: true };
-        for lane in counts.iter_mut() {
-            let own = &mut words[lane.place.at..lane.place.at + Count::WORDS];
-            Count.apply(own, lane.sign(event, sign), item(0));
-            Count.read(own, &mut lane.out[row * Count::READ..(row + 1) * Count::READ]);
+        let words = state.row_mut(key(keys[at]) as usize);
+        for lane in &mut counts_of {
+            let own = &mut words[lane.at..lane.at + Count::WORDS];
+            own[0] = own[0].wrapping_add_signed(lane.moves[at]);
+            lane.out[row] = [own[0]];
         }
-        for lane in sums.iter_mut() {
-            let own = &mut words[lane.place.at..lane.place.at + IntSum::WORDS];
-            IntSum.apply(own, lane.sign(event, sign), item(lane.values[event]));
-            IntSum.read(own, &mut lane.out[row * IntSum::READ..(row + 1) * IntSum::READ]);
+        for lane in &mut sums_of {
+            let own = &mut words[lane.at..lane.at + IntSum::WORDS];
+            let sign = lane.moves[at];
+            let n = own[0].wrapping_add_signed(sign);
+            let (low, high) = plus(int_sum(&own[1..]), times(lane.values[at], sign));
+            // Not read back from the row: a processor cannot forward what several stores wrote to one load.
+            (own[0], own[1], own[2]) = (n, low, high);
+            lane.out[row] = [n, low, high];
         }
         row += reads[at];
     }
-    for lane in counts {
-        lane.out.truncate(rows * Count::READ);
-    }
-    for lane in sums {
-        lane.out.truncate(rows * IntSum::READ);
-    }
+    counts.iter_mut().for_each(|lane| lane.out.truncate(rows * Count::READ));
+    sums.iter_mut().for_each(|lane| lane.out.truncate(rows * IntSum::READ));
+}
+
+/// A lane as the loop has it, with rows of `READ` words.
+struct Running<'a, const READ: usize> {
+    at: usize,
+    moves: &'a [i64],
+    values: &'a [i64],
+    out: &'a mut [[u64; READ]],
 }
 
 impl Lane<'_> {
-    /// What an event does here, if it does something to the frame.
-    #[inline(always)]
-    fn sign(&self, event: usize, sign: i64) -> i64 {
-        let bits = self.conditions[event].cast_unsigned();
-        sign & i64::from(bits & self.place.mask == self.place.mask).wrapping_neg()
+    fn run<const READ: usize>(&mut self, steps: usize, rows: usize) -> Running<'_, READ> {
+        // One row more: what happens after the last is written there.
+        self.out.resize((rows + 1) * READ, 0);
+        Running {
+            at: self.at,
+            moves: &self.moves[..steps],
+            values: &self.values[..steps],
+            out: self.out.as_chunks_mut().0,
+        }
     }
 }

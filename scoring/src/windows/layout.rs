@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::accumulate::{
-    Accumulate as _, Count, Distinct, Extreme, ExtremeEver, First, FirstEver, FloatSum, IntSquares, IntSum,
-    Last, ring_words,
+    Accumulate as _, Count, Extreme, ExtremeEver, First, FirstEver, FloatSum, IntSquares, IntSum, Last,
+    ring_words,
 };
+use super::distinct::Distinct;
 use super::drive::Place;
 use super::lanes::SIDE_BY_SIDE;
 use super::reservoir::{CONDITIONS, FamilySpec, KEYS, TIME};
@@ -53,6 +54,8 @@ pub(super) struct CourseSpec {
     pub(super) leave: usize,
     /// The reservoir's columns that its accumulators read, each with the condition bits that they ask for.
     pub(super) columns: BTreeMap<usize, BTreeSet<u64>>,
+    /// The sets of condition bits that its accumulators ask for.
+    pub(super) masks: BTreeSet<u64>,
     /// Whether its accumulators ask for conditions at all.
     pub(super) conditional: bool,
     /// Whether some accumulator tells events apart by their numbers.
@@ -155,7 +158,9 @@ impl Layout {
         let mut courses: Vec<CourseSpec> = Vec::new();
         let mut placed: Vec<Option<Placed>> = vec![None; plan.accumulators.len()];
         let history = |index: usize| matches!(plan.accumulators[index].frame, Frame::History { .. });
-        let (of_history, of_range): (Vec<_>, Vec<_>) = (0..placed.len()).partition(|&i| history(i));
+        let (of_history, mut of_range): (Vec<_>, Vec<_>) = (0..placed.len()).partition(|&i| history(i));
+        // What an event touches as it enters or leaves a frame is side by side in the row of its key.
+        of_range.sort_by_key(|&index| plan.accumulators[index].frame);
         let mut put = |index: usize, words: &mut Vec<usize>, silences: &mut Vec<Silence>| {
             let spec = plan.accumulators[index];
             let mask = |condition: Option<usize>| condition.map_or(0, |bit| 1 << bit);
@@ -180,12 +185,14 @@ impl Layout {
                             enter,
                             leave: tail,
                             columns: BTreeMap::new(),
+                            masks: BTreeSet::new(),
                             conditional: false,
                             seqs: false,
                         });
                         courses.len() - 1
                     });
                     let of_course = &mut courses[course];
+                    of_course.masks.insert(place.mask);
                     of_course.conditional |= is_conditional(&spec);
                     of_course.seqs |= matches!(spec.keep, Keep::Min(_) | Keep::Max(_));
                     for column in column(spec.keep, first_value).into_iter().chain([KEYS + spec.key]) {

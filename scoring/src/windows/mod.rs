@@ -5,7 +5,8 @@
 //! - [`dictionary`]: key bytes ↔ small numbers.
 //! - [`reservoir`]: the events that windows still need, packed by [`codec`].
 //! - [`layout`]: which tail brings which events to which accumulator.
-//! - [`accumulate`]: what is kept per key, with [`wide`] numbers in [`chunked`] rows
+//! - [`accumulate`]: what is kept per key, with [`wide`] numbers in [`chunked`] rows; [`distinct`]: the same
+//!   for different values.
 //! - [`state`]: all of it, moved on from batch to batch.
 //! - [`drive`]: the loop that takes each of them through a batch.
 //! - [`lanes`]: the same for several counts and sums at once.
@@ -23,6 +24,7 @@ mod chunked;
 mod codec;
 mod course;
 mod dictionary;
+mod distinct;
 mod drive;
 pub(crate) mod inputs;
 mod labels;

@@ -1,11 +1,15 @@
 //! What accumulators hold → the columns of windows.
 
+use std::iter::repeat_n;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array};
+use datafusion::arrow::array::{ArrayRef, ArrowPrimitiveType, Int64Array, PrimitiveArray};
+use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{Float64Type, Int64Type};
 
-use super::accumulate::{Accumulate, Count, Distinct, Extreme, FloatSum, IntSquares, IntSum, int_sum};
+use super::accumulate::{Accumulate, Count, Extreme, FloatSum, IntSquares, IntSum, int_sum};
+use super::distinct::Distinct;
 use super::spec::{Fold, How, OutputSpec, ValueType};
 use super::values::ordered_to_float;
 use super::wide::{self, FRACTION_BITS, Wide};
@@ -15,26 +19,46 @@ use crate::error::ScoreError;
 #[derive(Debug)]
 pub(super) enum Column {
     Count(Vec<i64>),
-    Int(Vec<Option<i64>>),
-    Float(Vec<Option<f64>>),
+    Int(Nullable<Int64Type>),
+    Float(Nullable<Float64Type>),
+}
+
+/// Values that may be null, apart from whether they are: as an array has them.
+#[derive(Debug)]
+pub(super) struct Nullable<T: ArrowPrimitiveType> {
+    values_and_valid: (Vec<T::Native>, Vec<bool>),
+}
+
+impl<T: ArrowPrimitiveType> Nullable<T> {
+    fn new(rows: usize) -> Self {
+        Self { values_and_valid: (Vec::with_capacity(rows), Vec::with_capacity(rows)) }
+    }
+
+    fn extend(&mut self, values: impl Iterator<Item = Option<T::Native>>) {
+        self.values_and_valid.extend(values.map(|value| (value.unwrap_or_default(), value.is_some())));
+    }
+
+    fn push(&mut self, value: Option<T::Native>) {
+        self.extend(std::iter::once(value));
+    }
+
+    fn finish(self) -> ArrayRef {
+        let (values, valid) = self.values_and_valid;
+        let nulls = Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0);
+        Arc::new(PrimitiveArray::<T>::new(values.into(), nulls))
+    }
 }
 
 impl Column {
     pub(super) fn new(output: &OutputSpec, rows: usize) -> Self {
-        let float = Self::Float(Vec::new());
-        let mut column = match (output.read.how, output.value_type) {
-            (How::Count | How::Rows { fold: Fold::Count, .. }, _) => Self::Count(Vec::new()),
-            (How::Average | How::Variance { .. }, _) => float,
-            (How::Rows { fold: Fold::Average | Fold::Variance { .. }, .. }, _) => float,
-            (How::Sum | How::Value | How::Rows { .. }, ValueType::Float) => float,
-            (How::Sum | How::Value | How::Rows { .. }, ValueType::Int) => Self::Int(Vec::new()),
-        };
-        match &mut column {
-            Self::Count(list) => list.reserve(rows),
-            Self::Int(list) => list.reserve(rows),
-            Self::Float(list) => list.reserve(rows),
+        let float = || Self::Float(Nullable::new(rows));
+        match (output.read.how, output.value_type) {
+            (How::Count | How::Rows { fold: Fold::Count, .. }, _) => Self::Count(Vec::with_capacity(rows)),
+            (How::Average | How::Variance { .. }, _) => float(),
+            (How::Rows { fold: Fold::Average | Fold::Variance { .. }, .. }, _) => float(),
+            (How::Sum | How::Value | How::Rows { .. }, ValueType::Float) => float(),
+            (How::Sum | How::Value | How::Rows { .. }, ValueType::Int) => Self::Int(Nullable::new(rows)),
         }
-        column
     }
 
     /// Appends what was read of an accumulator for `rows` rows.
@@ -75,6 +99,15 @@ impl Column {
         }
     }
 
+    /// Appends what an accumulator over a frame in time reads where no event counts, for `rows` rows.
+    pub(super) fn extend_by_nothing(&mut self, rows: usize) {
+        match self {
+            Self::Count(list) => list.extend(repeat_n(0, rows)),
+            Self::Int(list) => list.extend(repeat_n(None, rows)),
+            Self::Float(list) => list.extend(repeat_n(None, rows)),
+        }
+    }
+
     fn push_rows(&mut self, rows: &Rows<'_>, fold: Fold) {
         match self {
             Self::Count(list) => list.push(i64::try_from(rows.values().count()).unwrap_or(i64::MAX)),
@@ -105,8 +138,8 @@ impl Column {
     pub(super) fn finish(self, output: &OutputSpec) -> Result<ArrayRef, ScoreError> {
         let array: ArrayRef = match self {
             Self::Count(list) => Arc::new(Int64Array::from(list)),
-            Self::Int(list) => Arc::new(Int64Array::from(list)),
-            Self::Float(list) => Arc::new(Float64Array::from(list)),
+            Self::Int(list) => list.finish(),
+            Self::Float(list) => list.finish(),
         };
         if *array.data_type() == output.data_type {
             return Ok(array);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::accumulate::{Ring, key};
 use super::dictionary::Dictionary;
-use super::drive::{Course, Feed, drive, drive_history};
+use super::drive::{Course, Feed, counting, drive, drive_history};
 use super::labels::relabel;
 use super::layout::{Layout, Leave, Placed};
 use super::reservoir::{CONDITIONS, KEYS, KeyOf, Reservoir, Segment, TIME};
@@ -117,16 +117,16 @@ impl WindowState {
             relabel(&self.plan, &self.labels, part.clone(), &mut conditions);
         }
         let seqs: Vec<i64> = (part.start.cast_signed()..part.end.cast_signed()).collect();
-        let order: Vec<u32> = (0..).take(seqs.len()).collect();
+        let moves: Vec<i64> = counting(&vec![1; seqs.len()], &conditions, placed.place.mask).collect();
         let course = Course {
-            signs: &vec![1; seqs.len()],
+            moves: &moves,
             reads: &vec![0; seqs.len()],
-            order: &order,
             seqs: &seqs,
             keys: &keys,
             conditions: &conditions,
             values: &values,
         };
+        self.counted[index] |= moves.contains(&1);
         let state = &mut self.words[placed.key];
         with_accumulator!(&mut self.kinds[index], accumulator => {
             drive(accumulator, state, placed.place, course, 0, &mut Vec::new());

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 
 use super::accumulate::{
-    Count, Distinct, Extreme, ExtremeEver, First, FirstEver, FloatSum, IntSquares, IntSum, Last, Ring, key,
+    Count, Extreme, ExtremeEver, First, FirstEver, FloatSum, IntSquares, IntSum, Last, Ring, key,
 };
 use super::chunked::{APPROACH, Chunked};
 use super::course::{Happening, Passing};
 use super::dictionary::Dictionary;
+use super::distinct::Distinct;
 use super::drive::{Course, Feed, drive, drive_history, read_only};
 use super::inputs::prepare;
 use super::labels::{Label, relabel};
@@ -44,6 +45,9 @@ pub(crate) struct WindowState {
     pub(super) words: Vec<Chunked<u64>>,
     /// What accumulators keep beside words, one each.
     pub(super) kinds: Vec<Kind>,
+    /// Per accumulator over a frame in time: whether an event ever counted. Until then all it keeps is
+    /// zeroes.
+    pub(super) counted: Vec<bool>,
     pub(super) reservoir: Reservoir,
     /// Records of keys whose home is the newest segment, or one that the batch at hand will begin.
     pub(super) records: VecDeque<KeyRecord>,
@@ -144,6 +148,7 @@ impl WindowState {
             kinds: kinds
                 .map(|(spec, placed)| Kind::new(&plan, spec.keep, matches!(placed.leave, Leave::Silence(_))))
                 .collect(),
+            counted: vec![false; layout.placed.len()],
             reservoir,
             records: VecDeque::new(),
             labels: BTreeMap::new(),
@@ -345,6 +350,7 @@ impl WindowState {
         let each: Vec<usize> = (1..=count).collect();
         let expired: Vec<_> =
             (0..layout.silences.len()).map(|silence| self.silence(silence, rows, first_seq)).collect();
+        self.note_counted(count, outputs);
         for group in &layout.groups {
             self.run_group(group, rows[KEYS + group.key], outputs);
         }
@@ -353,6 +359,7 @@ impl WindowState {
             let placed = &layout.placed[index];
             let state = &mut self.words[placed.key];
             match placed.leave {
+                Leave::Tail { .. } if !self.counted[index] => continue,
                 Leave::Tail { course, .. } => {
                     let (happening, spec) = (&self.courses[course], &layout.courses[course]);
                     with_accumulator!(&mut self.kinds[index], accumulator => {
@@ -399,6 +406,17 @@ impl WindowState {
         }
     }
 
+    /// Notes which accumulators events count for. The others, for which none ever did, read nothing.
+    fn note_counted(&mut self, rows: usize, outputs: &mut [Column]) {
+        for (counted, placed) in self.counted.iter_mut().zip(&self.layout.placed) {
+            let Leave::Tail { course, .. } = placed.leave else { continue };
+            *counted |= !self.courses[course].passes_by(placed.place.mask);
+            if !*counted {
+                each_output(placed, outputs, |column, _| column.extend_by_nothing(rows));
+            }
+        }
+    }
+
     /// Takes counts and sums of one key and frame through it together; those for which no event counts are
     /// only read.
     fn run_group(&mut self, group: &Group, keys: &[i64], outputs: &mut [Column]) {
@@ -410,8 +428,8 @@ impl WindowState {
             let counting = of.iter().filter(|&&index| !happening.passes_by(layout.placed[index].place.mask));
             let lane = |&index: &usize| {
                 let placed = &layout.placed[index];
-                let Course { conditions, values, .. } = happening.of(spec, placed);
-                (index, Lane { place: placed.place, conditions, values, out: Vec::new() })
+                let Course { moves, values, .. } = happening.of(spec, placed);
+                (index, Lane { at: placed.place.at, moves, values, out: Vec::new() })
             };
             counting.map(lane).unzip::<usize, Lane<'_>, Vec<_>, Vec<_>>()
         };
@@ -425,7 +443,7 @@ impl WindowState {
         }
         for &index in group.counts.iter().chain(&group.sums) {
             let placed = &layout.placed[index];
-            if happening.passes_by(placed.place.mask) {
+            if self.counted[index] && happening.passes_by(placed.place.mask) {
                 with_accumulator!(&self.kinds[index], accumulator => {
                     read_only(accumulator, state, placed.place, keys, &mut self.read);
                 }, ring => unreachable!("rows are kept by history"));
@@ -574,9 +592,14 @@ pub(super) fn first_reservoir(layer: usize) -> u32 {
 
 /// Appends what was read of an accumulator to the outputs that are made of it.
 fn show(plan: &WindowPlan, placed: &Placed, read: &[u64], rows: usize, outputs: &mut [Column]) {
+    each_output(placed, outputs, |column, output| column.extend(&plan.outputs[output], read, rows));
+}
+
+/// Calls `extend` with each output that is made of an accumulator, and its number.
+fn each_output(placed: &Placed, outputs: &mut [Column], mut extend: impl FnMut(&mut Column, usize)) {
     for &output in &placed.outputs {
         if let Some(column) = outputs.get_mut(output) {
-            column.extend(&plan.outputs[output], read, rows);
+            extend(column, output);
         }
     }
 }
