@@ -1,5 +1,6 @@
 //! `paystream features` and `paystream bench`: the scoring engine by itself.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -105,7 +106,6 @@ fn check_text(report: &CheckReport) -> String {
 
 fn bench_text(report: &BenchReport) -> String {
     const MIB: f64 = 1_048_576.0;
-    const COSTLIEST_RULES: usize = 5;
     let mut text = format!(
         "events             {:>14}\nfeatures           {:>14}\nrules              {:>14}\nevents per second  {:>14.0}\n\
          ns per event       {:>14.1}",
@@ -114,12 +114,8 @@ fn bench_text(report: &BenchReport) -> String {
     for (stage, ns) in &report.ns_by_stage {
         let _ = write!(text, "\n  {stage:<16} {ns:>14.1}");
     }
-    let mut rules: Vec<_> = report.ns_by_rule.iter().collect();
-    rules.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-    text.push_str("\ncostliest rules");
-    for (rule, ns) in rules.into_iter().take(COSTLIEST_RULES) {
-        let _ = write!(text, "\n  {rule:<24} {ns:>6.1}");
-    }
+    costliest(&mut text, "features", &report.ns_by_feature);
+    costliest(&mut text, "rules", &report.ns_by_rule);
     #[allow(clippy::cast_precision_loss)] // a figure for people
     let peak = report.peak_rss_bytes as f64 / MIB;
     let _ = write!(
@@ -143,6 +139,17 @@ fn bench_text(report: &BenchReport) -> String {
         let _ = write!(text, "\nDataFusion per s   {theirs:>14.0}\nratio              {ratio:>14.1}");
     }
     text
+}
+
+/// Adds those that take the most nanoseconds an event.
+fn costliest(text: &mut String, what: &str, ns_by_name: &BTreeMap<String, f64>) {
+    const SHOWN: usize = 5;
+    let mut all: Vec<_> = ns_by_name.iter().collect();
+    all.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    let _ = write!(text, "\ncostliest {what}");
+    for (name, ns) in all.into_iter().take(SHOWN) {
+        let _ = write!(text, "\n  {name:<24} {ns:>6.1}");
+    }
 }
 
 fn explain_text(kept: &[KeptState]) -> String {

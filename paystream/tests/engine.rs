@@ -35,6 +35,10 @@ fn a_benchmark_says_what_an_event_costs_and_decides_alike_in_any_batches() {
     for key in ["events_per_s", "ns_per_event", "peak_rss_bytes", "checkpoint_bytes", "state_bytes_per_key"] {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key} in {report}");
     }
+    let by_feature = report["ns_by_feature"].as_object().unwrap();
+    assert!(by_feature["card_count_1h"].as_f64().unwrap() > 0.0, "{report}");
+    let of_features: f64 = by_feature.values().filter_map(Value::as_f64).sum();
+    assert!(of_features <= report["ns_by_stage"]["windows"].as_f64().unwrap(), "{report}");
     let by_rule = report["ns_by_rule"].as_object().unwrap();
     assert_eq!(Some(by_rule.len() as u64), report["rules"].as_u64(), "{report}");
     let of_rules: f64 = by_rule.values().filter_map(Value::as_f64).sum();

@@ -44,10 +44,16 @@ pub enum RuleRun {
     Evaluated,
 }
 
-/// Is told when stages and, within [`Stage::Rules`], rules end.
+/// Is told when stages end and, within [`Stage::Windows`] and [`Stage::Rules`], states and rules.
 pub trait Probe {
     /// The work since the last call belonged to `stage`.
     fn ended(&mut self, stage: Stage);
+
+    /// The work since the last call of this or of [`Self::ended`] belonged to these states together: places in
+    /// the list of [`crate::Ruleset::explain`], counted from `first` on.
+    fn states(&mut self, first: usize, states: &[usize]) {
+        let _ = (first, states);
+    }
 
     /// The work since the last call of this or of [`Self::ended`] belonged to the rule at `index` of
     /// [`crate::Ruleset::rule_ids`]. The first rule to ask for a column pays for looking through it.

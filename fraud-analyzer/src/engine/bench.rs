@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
 use scoring::{
-    DecisionHash, Label, MemoryStore, Probe, RuleRun, Ruleset, RulesetSource, Scorer, SegmentStore, Stage,
+    DecisionHash, KeptState, Label, MemoryStore, Probe, RuleRun, Ruleset, RulesetSource, Scorer,
+    SegmentStore, Stage,
 };
 use serde::Serialize;
 
@@ -90,6 +91,9 @@ pub struct BenchReport {
     pub ns_per_event: f64,
     /// Nanoseconds per event, by stage.
     pub ns_by_stage: BTreeMap<&'static str, f64>,
+    /// Nanoseconds per event, by feature; part of the stage `windows`. What features share is divided among
+    /// them; what only windows over windows read is nobody's.
+    pub ns_by_feature: BTreeMap<String, f64>,
     /// Nanoseconds per event, by rule id; part of the stage `rules`. The first rule to ask for a column
     /// pays for looking through it.
     pub ns_by_rule: BTreeMap<String, f64>,
@@ -123,22 +127,30 @@ pub struct BenchReport {
     pub ratio: Option<f64>,
 }
 
-/// Adds up the time of each stage and, within the stage, of each rule.
+/// Adds up the time of each stage and, within stages, of each state and rule.
 struct Clock {
     last_stage: Instant,
     last: Instant,
     stages: BTreeMap<Stage, Duration>,
+    states: Vec<Duration>,
     rules: Vec<Duration>,
 }
 
 impl Clock {
-    fn new(rules: usize) -> Self {
+    fn new(states: usize, rules: usize) -> Self {
         let now = Instant::now();
-        Self { last_stage: now, last: now, stages: BTreeMap::new(), rules: vec![Duration::ZERO; rules] }
+        let zeroes = |count| vec![Duration::ZERO; count];
+        let (states, rules) = (zeroes(states), zeroes(rules));
+        Self { last_stage: now, last: now, stages: BTreeMap::new(), states, rules }
     }
 
     fn begin(&mut self, now: Instant) {
         (self.last_stage, self.last) = (now, now);
+    }
+
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now - std::mem::replace(&mut self.last, now)
     }
 }
 
@@ -149,11 +161,27 @@ impl Probe for Clock {
         self.begin(now);
     }
 
-    fn rule(&mut self, index: usize, _: RuleRun) {
-        let now = Instant::now();
-        self.rules[index] += now - self.last;
-        self.last = now;
+    fn states(&mut self, first: usize, states: &[usize]) {
+        let shared = self.lap() / u32::try_from(states.len().max(1)).unwrap_or(u32::MAX);
+        states.iter().for_each(|state| self.states[first + state] += shared);
     }
+
+    fn rule(&mut self, index: usize, _: RuleRun) {
+        let own = self.lap();
+        self.rules[index] += own;
+    }
+}
+
+/// The time of each state, divided among the features that read it.
+fn by_feature(kept: &[KeptState], times: &[Duration]) -> BTreeMap<String, Duration> {
+    let mut by_feature: BTreeMap<String, Duration> = BTreeMap::new();
+    for (state, time) in kept.iter().zip(times) {
+        for feature in &state.features {
+            let readers = u32::try_from(state.features.len()).unwrap_or(u32::MAX);
+            *by_feature.entry(feature.clone()).or_default() += *time / readers;
+        }
+    }
+    by_feature
 }
 
 /// Measures.
@@ -163,11 +191,12 @@ impl Probe for Clock {
 pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
     let ruleset = Ruleset::load(&config.ruleset).context("loading the ruleset")?;
     let (features, rule_ids) = (ruleset.feature_names().len(), ruleset.rule_ids());
+    let kept = ruleset.explain();
     let segments = Segments::open(config.segments.as_deref())?;
     let shared = segments.store();
     let mut persisted = 0;
     let mut scorer = Scorer::new(ruleset.clone(), &shared);
-    let mut clock = Clock::new(rule_ids.len());
+    let mut clock = Clock::new(kept.len(), rule_ids.len());
     let (mut events, mut took) = (0_u64, Duration::ZERO);
     let mut hash = DecisionHash::default();
     let mut last: Option<(RecordBatch, Vec<Label>)> = None;
@@ -232,6 +261,10 @@ pub async fn run(config: &BenchConfig) -> anyhow::Result<BenchReport> {
         events_per_s,
         ns_per_event: per(took.as_nanos(), events),
         ns_by_stage: clock.stages.iter().map(|(s, d)| (s.as_str(), per(d.as_nanos(), events))).collect(),
+        ns_by_feature: by_feature(&kept, &clock.states)
+            .into_iter()
+            .map(|(feature, d)| (feature, per(d.as_nanos(), events)))
+            .collect(),
         ns_by_rule: rule_ids
             .into_iter()
             .zip(&clock.rules)

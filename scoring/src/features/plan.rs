@@ -139,7 +139,8 @@ impl FeaturePlan {
                 .map_err(failed)?;
             match &step.compute {
                 Compute::Windows { state, into } => {
-                    let columns = states[*state].process(&input, times_us, labels, probe)?;
+                    let before = self.windows[..*state].iter().map(|(_, plan)| plan.accumulators.len());
+                    let columns = states[*state].process(&input, times_us, labels, probe, before.sum())?;
                     for (&slot, column) in into.iter().zip(columns) {
                         slots[slot] = Some(column);
                     }

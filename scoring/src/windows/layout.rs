@@ -60,6 +60,8 @@ pub(super) struct CourseSpec {
     pub(super) conditional: bool,
     /// Whether some accumulator tells events apart by their numbers.
     pub(super) seqs: bool,
+    /// Its accumulators.
+    pub(super) accumulators: Vec<usize>,
 }
 
 /// How events cease to count.
@@ -77,7 +79,7 @@ pub(super) enum Leave {
 }
 
 /// The longest silence after which a key's history is forgotten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Silence {
     /// The dictionary of the key.
     pub(super) key: usize,
@@ -85,6 +87,8 @@ pub(super) struct Silence {
     pub(super) tail: usize,
     /// The word that holds one more than the key's newest event.
     pub(super) at: usize,
+    /// Whose histories it ends.
+    pub(super) accumulators: Vec<usize>,
 }
 
 /// Counts and sums over one key and frame, as indexes into the plan's accumulators; at most
@@ -95,6 +99,8 @@ pub(super) struct Group {
     pub(super) course: usize,
     pub(super) counts: Vec<usize>,
     pub(super) sums: Vec<usize>,
+    /// Both.
+    pub(super) all: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -188,10 +194,12 @@ impl Layout {
                             masks: BTreeSet::new(),
                             conditional: false,
                             seqs: false,
+                            accumulators: Vec::new(),
                         });
                         courses.len() - 1
                     });
                     let of_course = &mut courses[course];
+                    of_course.accumulators.push(index);
                     of_course.masks.insert(place.mask);
                     of_course.conditional |= is_conditional(&spec);
                     of_course.seqs |= matches!(spec.keep, Keep::Min(_) | Keep::Max(_));
@@ -204,10 +212,18 @@ impl Layout {
                     let known = silences.iter().position(|s| (s.key, s.expiry_us) == (spec.key, expiry_us));
                     let silence = known.unwrap_or_else(|| {
                         let tail = place_of(false, expiry_us);
-                        silences.push(Silence { key: spec.key, expiry_us, tail, at: words[spec.key] });
+                        let at = words[spec.key];
+                        silences.push(Silence {
+                            key: spec.key,
+                            expiry_us,
+                            tail,
+                            at,
+                            accumulators: Vec::new(),
+                        });
                         words[spec.key] += 1;
                         silences.len() - 1
                     });
+                    silences[silence].accumulators.push(index);
                     (None, Leave::Silence(silence))
                 }
             };
@@ -318,6 +334,7 @@ fn groups(plan: &WindowPlan, placed: &[Placed]) -> (Vec<Group>, Vec<usize>) {
             groups.len() - 1
         });
         let group = &mut groups[found];
+        group.all.push(index);
         if sums { &mut group.sums } else { &mut group.counts }.push(index);
     }
     (groups, singles)

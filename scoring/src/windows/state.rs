@@ -16,7 +16,7 @@ use super::drive::{Course, Feed, drive, drive_history, read_only};
 use super::inputs::prepare;
 use super::labels::{Label, relabel};
 use super::lanes::{self, Lane};
-use super::layout::{Group, Layout, Leave, MAX_FAMILIES, Placed};
+use super::layout::{Group, Layout, Leave, MAX_FAMILIES, Placed, Silence};
 use super::read::Column;
 use super::reservoir::{
     CONDITIONS, KEYS, KeyRecord, LabelRecord, Reservoir, SEGMENT_EVENTS, TIME, write_records,
@@ -171,13 +171,15 @@ impl WindowState {
     }
 
     /// Takes in a batch whose `times_us` rise strictly, also from the batch before, and labels that become
-    /// known between its rows; returns the window columns of each of its rows in the plan's order.
+    /// known between its rows; returns the window columns of each of its rows in the plan's order. The probe
+    /// knows its accumulators as the states from `first_state` on.
     pub(crate) fn process(
         &mut self,
         batch: &RecordBatch,
         times_us: &[i64],
         labels: &[Label],
         probe: &mut dyn Probe,
+        first_state: usize,
     ) -> Result<Vec<ArrayRef>, ScoreError> {
         let rows = times_us.len();
         let columns = prepare(
@@ -201,7 +203,7 @@ impl WindowState {
             let step: Vec<&[i64]> = columns.iter().map(|column| &column[from..to]).collect();
             let first_seq = self.reservoir.next_seq();
             self.reservoir.append(&step);
-            self.step(&step, first_seq, &mut outputs, probe)?;
+            self.step(&step, first_seq, &mut outputs, probe, first_state)?;
             self.seal_if_full(first_seq);
             self.retire()?;
             from = to;
@@ -254,13 +256,14 @@ impl WindowState {
         first_seq: u64,
         outputs: &mut [Column],
         probe: &mut dyn Probe,
+        first_state: usize,
     ) -> Result<(), ScoreError> {
         let count = rows[TIME].len();
         let mut done = 0;
         while done < count {
             let ready = self.cut(&rows[TIME][done..])?;
             if ready == 0 {
-                self.catch_up(rows[TIME][done])?;
+                self.catch_up(rows[TIME][done], probe, first_state)?;
                 self.keep_unpacked();
                 continue;
             }
@@ -271,7 +274,7 @@ impl WindowState {
             }
             let part: Vec<&[i64]> = rows.iter().map(|column| &column[done..done + ready]).collect();
             probe.ended(Stage::Tails);
-            self.run(&part, first_seq + done as u64, outputs);
+            self.run(&part, first_seq + done as u64, outputs, probe, first_state);
             probe.ended(Stage::Windows);
             done += ready;
         }
@@ -302,7 +305,7 @@ impl WindowState {
 
     /// Takes a part of the events that pass before a row at `now_us`: those that enter first, all of
     /// them, since an event must enter before it leaves.
-    fn catch_up(&mut self, now_us: i64) -> Result<(), ScoreError> {
+    fn catch_up(&mut self, now_us: i64, probe: &mut dyn Probe, first_state: usize) -> Result<(), ScoreError> {
         let layout = Arc::clone(&self.layout);
         let mut entering_is_done = true;
         for (tail, spec) in layout.tails.iter().enumerate() {
@@ -319,7 +322,9 @@ impl WindowState {
             self.fetch(tail, events)?;
         }
         let no_rows = vec![&[][..]; layout.columns];
-        self.run(&no_rows, self.reservoir.next_seq(), &mut []);
+        probe.ended(Stage::Tails);
+        self.run(&no_rows, self.reservoir.next_seq(), &mut [], probe, first_state);
+        probe.ended(Stage::Windows);
         Ok(())
     }
 
@@ -341,18 +346,30 @@ impl WindowState {
     }
 
     /// Takes the events that were fetched, and rows of which each is read, through all accumulators.
-    fn run(&mut self, rows: &[&[i64]], first_seq: u64, outputs: &mut [Column]) {
+    fn run(
+        &mut self,
+        rows: &[&[i64]],
+        first_seq: u64,
+        outputs: &mut [Column],
+        probe: &mut dyn Probe,
+        first_state: usize,
+    ) {
         let layout = Arc::clone(&self.layout);
         let count = rows[TIME].len();
         for (spec, course) in layout.courses.iter().zip(&mut self.courses) {
             course.follow(spec, &self.passing, rows, first_seq);
+            probe.states(first_state, &spec.accumulators);
         }
         let each: Vec<usize> = (1..=count).collect();
-        let expired: Vec<_> =
-            (0..layout.silences.len()).map(|silence| self.silence(silence, rows, first_seq)).collect();
+        let mut expired = Vec::with_capacity(layout.silences.len());
+        for silence in &layout.silences {
+            expired.push(self.silence(silence, rows, first_seq));
+            probe.states(first_state, &silence.accumulators);
+        }
         self.note_counted(count, outputs);
         for group in &layout.groups {
             self.run_group(group, rows[KEYS + group.key], outputs);
+            probe.states(first_state, &group.all);
         }
         let mut read = std::mem::take(&mut self.read);
         for &index in &layout.singles {
@@ -388,6 +405,7 @@ impl WindowState {
                 }
             }
             show(&self.plan, placed, &read, count, outputs);
+            probe.states(first_state, &[index]);
         }
         self.read = read;
         for (tail, spec) in layout.tails.iter().enumerate() {
@@ -441,7 +459,7 @@ impl WindowState {
         for (index, lane) in counts.iter().chain(&sums).zip(count_lanes.into_iter().chain(sum_lanes)) {
             show(&self.plan, &layout.placed[*index], &lane.out, rows, outputs);
         }
-        for &index in group.counts.iter().chain(&group.sums) {
+        for &index in &group.all {
             let placed = &layout.placed[index];
             if self.counted[index] && happening.passes_by(placed.place.mask) {
                 with_accumulator!(&self.kinds[index], accumulator => {
@@ -453,8 +471,7 @@ impl WindowState {
     }
 
     /// The keys that a silence ends, each with the row before which it does.
-    fn silence(&mut self, index: usize, rows: &[&[i64]], first_seq: u64) -> Vec<(usize, u32)> {
-        let silence = self.layout.silences[index];
+    fn silence(&mut self, silence: &Silence, rows: &[&[i64]], first_seq: u64) -> Vec<(usize, u32)> {
         let passing = &self.passing[silence.tail];
         let state = &mut self.words[silence.key];
         let mut expired = Vec::new();
