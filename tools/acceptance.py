@@ -670,6 +670,8 @@ def main():
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
+    # Processes run in folders of their own.
+    options.binary = str(Path(options.binary).resolve())
     if options.list:
         for name, scenario in SCENARIOS.items():
             print(f"{name:22} {scenario.__doc__}")
