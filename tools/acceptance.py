@@ -437,7 +437,7 @@ def trace(cluster, options):
 
     def whole():
         spans = outside.spans
-        for call in (span for span in spans if span["service"] == "alerter" and span["kind"] == 3):
+        for call in (span for span in spans if span["service"] == "alerter" and span["name"] == "notify telegram"):
             chain = [call]
             while chain[-1]["parent"]:
                 above = [s for s in spans if s["id"] == chain[-1]["parent"] and s["trace"] == call["trace"]]
