@@ -48,3 +48,12 @@ pub struct LoggedRecord {
     /// As appended, in milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
 }
+
+impl LoggedRecord {
+    /// How many bytes its key, value and headers have together.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.key.len() + self.value.len() + headers
+    }
+}

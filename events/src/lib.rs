@@ -36,4 +36,5 @@ pub use list::{
     InvalidListValue, ListAction, ListChange, ListDeclaration, ListKind, ListScope, ListSource, ListValue,
 };
 pub use money::{AmountMinor, Currency};
+pub use number::whole;
 pub use transaction::{Address, Card, Customer, Device, Location, TestBehaviour, Transaction};

@@ -21,19 +21,14 @@ pub(crate) mod exact {
 pub(crate) mod figure {
     use serde::Serializer;
 
-    use super::{Deserializer, parse, raw};
-
-    const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
+    use super::{Deserializer, parse, raw, whole};
 
     #[allow(clippy::trivially_copy_pass_by_ref)] // the signature serde asks for
     pub(crate) fn serialize<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
-        if !value.is_finite() {
-            s.serialize_none()
-        } else if value.fract() == 0.0 && value.abs() < LARGEST_EXACT {
-            #[allow(clippy::cast_possible_truncation)] // whole and below 2^53
-            s.serialize_i64(*value as i64)
-        } else {
-            s.serialize_f64(*value)
+        match whole(*value) {
+            Some(whole) => s.serialize_i64(whole),
+            None if value.is_finite() => s.serialize_f64(*value),
+            None => s.serialize_none(),
         }
     }
 
@@ -41,6 +36,14 @@ pub(crate) mod figure {
         let text = raw(d)?;
         if text.get() == "null" { Ok(f64::NAN) } else { parse(text.get()) }
     }
+}
+
+/// A figure as an integer, when it is whole and so small that no other whole number has the same double.
+#[must_use]
+pub fn whole(figure: f64) -> Option<i64> {
+    const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
+    #[allow(clippy::cast_possible_truncation)] // whole and below 2^53
+    (figure.fract() == 0.0 && figure.abs() < LARGEST_EXACT).then_some(figure as i64)
 }
 
 fn raw<'de, D: Deserializer<'de>>(d: D) -> Result<Box<RawValue>, D::Error> {

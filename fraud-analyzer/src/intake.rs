@@ -65,7 +65,7 @@ pub(crate) fn read(
 /// The letter for a record of `topic` that cannot be decoded. A letter fits into any log: of a record that is
 /// too large its beginning is kept, and the whole is where the letter says that it was read.
 pub(crate) fn dead_letter(topic: &str, at: Position, record: LoggedRecord, reason: &str) -> NewRecord {
-    let bytes = size(&record);
+    let bytes = record.bytes();
     let mut reason = beginning(reason, REASON_BYTES_MAX).to_owned();
     let LoggedRecord { mut key, mut value, mut headers, timestamp_ms, .. } = record;
     if bytes > TRANSACTION_BYTES_MAX {
@@ -80,11 +80,6 @@ pub(crate) fn dead_letter(topic: &str, at: Position, record: LoggedRecord, reaso
     add(ORIGINAL_PARTITION, at.partition.to_string());
     add(ORIGINAL_OFFSET, at.offset.to_string());
     NewRecord { topic: topics::dead_letter(topic), key, value, headers, timestamp_ms }
-}
-
-fn size(record: &LoggedRecord) -> usize {
-    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    record.key.len() + record.value.len() + headers
 }
 
 /// As much of the text as fits into so many bytes.
@@ -127,6 +122,7 @@ mod tests {
         let logged = LoggedRecord { headers: letter.headers, ..record };
         assert_eq!(origin(&logged), Some(Position { partition: 3, offset: 41 }));
     }
+
     #[test]
     fn whatever_was_read_its_letter_fits_into_any_log() {
         let of = |key: usize, value: Vec<u8>, header: usize| LoggedRecord {
@@ -152,7 +148,7 @@ mod tests {
                 headers: letter.headers.clone(),
                 ..whole.clone()
             };
-            assert!(size(&logged) < TRANSACTION_BYTES_MAX + 2_048, "{}", size(&logged));
+            assert!(logged.bytes() < TRANSACTION_BYTES_MAX + 2_048, "{}", logged.bytes());
             assert_eq!(origin(&logged), Some(Position { partition: 3, offset: 7 }));
             let is_whole = letter.key == whole.key
                 && letter.value == whole.value

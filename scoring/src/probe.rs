@@ -49,10 +49,14 @@ pub trait Probe {
     /// The work since the last call belonged to `stage`.
     fn ended(&mut self, stage: Stage);
 
-    /// The work since the last call of this or of [`Self::ended`] belonged to these states together: places in
-    /// the list of [`crate::Ruleset::explain`], counted from `first` on.
-    fn states(&mut self, first: usize, states: &[usize]) {
-        let _ = (first, states);
+    /// From here on [`Self::states`] counts from the state at `first` of [`crate::Ruleset::explain`].
+    fn states_from(&mut self, first: usize) {
+        let _ = first;
+    }
+
+    /// The work since the last call of this or of [`Self::ended`] belonged to these states together.
+    fn states(&mut self, states: &[usize]) {
+        let _ = states;
     }
 
     /// The work since the last call of this or of [`Self::ended`] belonged to the rule at `index` of

@@ -116,8 +116,7 @@ impl Window {
 }
 
 fn bytes_of(record: &LoggedRecord) -> usize {
-    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    record.key.len() + record.value.len() + headers + OVERHEAD_BYTES
+    record.bytes() + OVERHEAD_BYTES
 }
 
 #[cfg(test)]

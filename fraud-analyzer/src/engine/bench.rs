@@ -132,6 +132,7 @@ struct Clock {
     last_stage: Instant,
     last: Instant,
     stages: BTreeMap<Stage, Duration>,
+    first_state: usize,
     states: Vec<Duration>,
     rules: Vec<Duration>,
 }
@@ -141,7 +142,7 @@ impl Clock {
         let now = Instant::now();
         let zeroes = |count| vec![Duration::ZERO; count];
         let (states, rules) = (zeroes(states), zeroes(rules));
-        Self { last_stage: now, last: now, stages: BTreeMap::new(), states, rules }
+        Self { last_stage: now, last: now, stages: BTreeMap::new(), first_state: 0, states, rules }
     }
 
     fn begin(&mut self, now: Instant) {
@@ -161,9 +162,13 @@ impl Probe for Clock {
         self.begin(now);
     }
 
-    fn states(&mut self, first: usize, states: &[usize]) {
+    fn states_from(&mut self, first: usize) {
+        self.first_state = first;
+    }
+
+    fn states(&mut self, states: &[usize]) {
         let shared = self.lap() / u32::try_from(states.len().max(1)).unwrap_or(u32::MAX);
-        states.iter().for_each(|state| self.states[first + state] += shared);
+        states.iter().for_each(|state| self.states[self.first_state + state] += shared);
     }
 
     fn rule(&mut self, index: usize, _: RuleRun) {

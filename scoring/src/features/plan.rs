@@ -140,7 +140,8 @@ impl FeaturePlan {
             match &step.compute {
                 Compute::Windows { state, into } => {
                     let before = self.windows[..*state].iter().map(|(_, plan)| plan.accumulators.len());
-                    let columns = states[*state].process(&input, times_us, labels, probe, before.sum())?;
+                    probe.states_from(before.sum());
+                    let columns = states[*state].process(&input, times_us, labels, probe)?;
                     for (&slot, column) in into.iter().zip(columns) {
                         slots[slot] = Some(column);
                     }

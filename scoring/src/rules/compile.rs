@@ -192,17 +192,12 @@ impl Rule {
 }
 
 fn figure_text(figure: f64) -> String {
-    /// From here on not every whole number has a double of its own.
-    const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
-    if figure.fract() != 0.0 {
-        return format!("{figure:.2}");
-    }
-    if figure.abs() < LARGEST_EXACT {
+    match events::whole(figure) {
         // Most figures are counts, and digits of integers are found much sooner.
-        #[allow(clippy::cast_possible_truncation)] // whole and below 2^53
-        return (figure as i64).to_string();
+        Some(whole) => whole.to_string(),
+        None if figure.fract() == 0.0 => format!("{figure:.0}"),
+        None => format!("{figure:.2}"),
     }
-    format!("{figure:.0}")
 }
 
 fn check_thresholds(t: &Thresholds) -> Result<(), String> {

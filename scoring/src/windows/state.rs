@@ -171,15 +171,13 @@ impl WindowState {
     }
 
     /// Takes in a batch whose `times_us` rise strictly, also from the batch before, and labels that become
-    /// known between its rows; returns the window columns of each of its rows in the plan's order. The probe
-    /// knows its accumulators as the states from `first_state` on.
+    /// known between its rows; returns the window columns of each of its rows in the plan's order.
     pub(crate) fn process(
         &mut self,
         batch: &RecordBatch,
         times_us: &[i64],
         labels: &[Label],
         probe: &mut dyn Probe,
-        first_state: usize,
     ) -> Result<Vec<ArrayRef>, ScoreError> {
         let rows = times_us.len();
         let columns = prepare(
@@ -203,7 +201,7 @@ impl WindowState {
             let step: Vec<&[i64]> = columns.iter().map(|column| &column[from..to]).collect();
             let first_seq = self.reservoir.next_seq();
             self.reservoir.append(&step);
-            self.step(&step, first_seq, &mut outputs, probe, first_state)?;
+            self.step(&step, first_seq, &mut outputs, probe)?;
             self.seal_if_full(first_seq);
             self.retire()?;
             from = to;
@@ -256,14 +254,13 @@ impl WindowState {
         first_seq: u64,
         outputs: &mut [Column],
         probe: &mut dyn Probe,
-        first_state: usize,
     ) -> Result<(), ScoreError> {
         let count = rows[TIME].len();
         let mut done = 0;
         while done < count {
             let ready = self.cut(&rows[TIME][done..])?;
             if ready == 0 {
-                self.catch_up(rows[TIME][done], probe, first_state)?;
+                self.catch_up(rows[TIME][done], probe)?;
                 self.keep_unpacked();
                 continue;
             }
@@ -274,7 +271,7 @@ impl WindowState {
             }
             let part: Vec<&[i64]> = rows.iter().map(|column| &column[done..done + ready]).collect();
             probe.ended(Stage::Tails);
-            self.run(&part, first_seq + done as u64, outputs, probe, first_state);
+            self.run(&part, first_seq + done as u64, outputs, probe);
             probe.ended(Stage::Windows);
             done += ready;
         }
@@ -305,7 +302,7 @@ impl WindowState {
 
     /// Takes a part of the events that pass before a row at `now_us`: those that enter first, all of
     /// them, since an event must enter before it leaves.
-    fn catch_up(&mut self, now_us: i64, probe: &mut dyn Probe, first_state: usize) -> Result<(), ScoreError> {
+    fn catch_up(&mut self, now_us: i64, probe: &mut dyn Probe) -> Result<(), ScoreError> {
         let layout = Arc::clone(&self.layout);
         let mut entering_is_done = true;
         for (tail, spec) in layout.tails.iter().enumerate() {
@@ -323,7 +320,7 @@ impl WindowState {
         }
         let no_rows = vec![&[][..]; layout.columns];
         probe.ended(Stage::Tails);
-        self.run(&no_rows, self.reservoir.next_seq(), &mut [], probe, first_state);
+        self.run(&no_rows, self.reservoir.next_seq(), &mut [], probe);
         probe.ended(Stage::Windows);
         Ok(())
     }
@@ -346,30 +343,23 @@ impl WindowState {
     }
 
     /// Takes the events that were fetched, and rows of which each is read, through all accumulators.
-    fn run(
-        &mut self,
-        rows: &[&[i64]],
-        first_seq: u64,
-        outputs: &mut [Column],
-        probe: &mut dyn Probe,
-        first_state: usize,
-    ) {
+    fn run(&mut self, rows: &[&[i64]], first_seq: u64, outputs: &mut [Column], probe: &mut dyn Probe) {
         let layout = Arc::clone(&self.layout);
         let count = rows[TIME].len();
         for (spec, course) in layout.courses.iter().zip(&mut self.courses) {
             course.follow(spec, &self.passing, rows, first_seq);
-            probe.states(first_state, &spec.accumulators);
+            probe.states(&spec.accumulators);
         }
         let each: Vec<usize> = (1..=count).collect();
         let mut expired = Vec::with_capacity(layout.silences.len());
         for silence in &layout.silences {
             expired.push(self.silence(silence, rows, first_seq));
-            probe.states(first_state, &silence.accumulators);
+            probe.states(&silence.accumulators);
         }
         self.note_counted(count, outputs);
         for group in &layout.groups {
             self.run_group(group, rows[KEYS + group.key], outputs);
-            probe.states(first_state, &group.all);
+            probe.states(&group.all);
         }
         let mut read = std::mem::take(&mut self.read);
         for &index in &layout.singles {
@@ -405,7 +395,7 @@ impl WindowState {
                 }
             }
             show(&self.plan, placed, &read, count, outputs);
-            probe.states(first_state, &[index]);
+            probe.states(&[index]);
         }
         self.read = read;
         for (tail, spec) in layout.tails.iter().enumerate() {
