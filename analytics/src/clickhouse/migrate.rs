@@ -9,8 +9,15 @@ use sha2::{Digest as _, Sha256};
 
 use super::server::{Database, Server, ServerError};
 
-/// Name without `.sql`, and text, in order.
-static FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+macro_rules! file {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../../sql/clickhouse/", $name, ".sql")))
+    };
+}
+
+/// Name without `.sql`, and text, in order: all files of the folder, as a test makes sure.
+static FILES: &[(&str, &str)] =
+    &[file!("0001_tables"), file!("0002_aggregates"), file!("0003_current_labels")];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     version    UInt32,
