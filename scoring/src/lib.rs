@@ -22,6 +22,7 @@ mod error;
 mod features;
 pub mod hash;
 mod lists;
+mod prefetch;
 pub mod probe;
 mod rules;
 pub mod ruleset;

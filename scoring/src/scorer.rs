@@ -18,7 +18,7 @@ use crate::transactions::{self, TRANSACTION_ID};
 use crate::windows::{Label, WindowState};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pays");
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// What scoring says of one transaction.
 #[derive(Debug, Clone, PartialEq)]
@@ -220,27 +220,35 @@ impl Scorer {
         probe.ended(Stage::Expressions);
         let known = Known { times_us: &times_us, since_us: self.complete_since_us };
         let matches = self.ruleset.rules.matches(features, &self.lists, &ids, known, probe)?;
-        let mut matches = matches.into_iter().peekable();
         probe.ended(Stage::Rules);
-        let scored =
-            ids.into_iter().zip(times_us).enumerate().map(|(row, (transaction_id, window_time_us))| {
-                let of_row = matches.next_if(|(matched, _)| *matched == row);
-                let Matches { live, shadow } = of_row.map(|(_, matches)| matches).unwrap_or_default();
-                let verdict = decide(live, &self.ruleset.rules.thresholds);
-                let decision = Decision {
-                    transaction_id,
-                    window_time_us,
-                    outcome: verdict.outcome,
-                    risk_score: verdict.risk_score,
-                    risk_level: verdict.risk_level,
-                    reasons: verdict.reasons,
-                    shadow_reasons: shadow,
-                    ruleset: self.ruleset.hash().to_owned(),
-                    model: None,
-                };
-                Scored { decision, alert: verdict.alert }
-            });
-        let scored = scored.collect();
+        let ruleset = &self.ruleset;
+        // Nearly all have no match at all.
+        let unmatched = decide(Vec::new(), &ruleset.rules.thresholds);
+        let scored = ids.into_iter().zip(times_us).map(|(transaction_id, window_time_us)| Scored {
+            decision: Decision {
+                transaction_id,
+                window_time_us,
+                outcome: unmatched.outcome,
+                risk_score: unmatched.risk_score,
+                risk_level: unmatched.risk_level,
+                reasons: Vec::new(),
+                shadow_reasons: Vec::new(),
+                ruleset: ruleset.hash().to_owned(),
+                model: None,
+            },
+            alert: unmatched.alert,
+        });
+        let mut scored: Vec<Scored> = scored.collect();
+        for (row, Matches { live, shadow }) in matches {
+            let Scored { decision, alert } = &mut scored[row];
+            let verdict = decide(live, &ruleset.rules.thresholds);
+            decision.outcome = verdict.outcome;
+            decision.risk_score = verdict.risk_score;
+            decision.risk_level = verdict.risk_level;
+            decision.reasons = verdict.reasons;
+            decision.shadow_reasons = shadow;
+            *alert = verdict.alert;
+        }
         probe.ended(Stage::Decisions);
         Ok(scored)
     }

@@ -114,9 +114,19 @@ fn extremes<T: ArrowPrimitiveType>(
     array: &PrimitiveArray<T>,
     ordered: impl Fn(T::Native) -> i64,
 ) -> Option<(i64, i64)> {
-    let widened = |(low, high): (i64, i64), values: &[T::Native]| {
-        let values = values.iter().map(|&value| ordered(value));
-        values.fold((low, high), |(low, high), value| (low.min(value), high.max(value)))
+    let widen = |(low, high): &mut (i64, i64), value: T::Native| {
+        let value = ordered(value);
+        (*low, *high) = ((*low).min(value), (*high).max(value));
+    };
+    let widened = |range: (i64, i64), values: &[T::Native]| {
+        // Several at a time, since each comparison waits for the one before it.
+        let (of_four, rest) = values.as_chunks::<4>();
+        let mut ranges = [range; 4];
+        for values in of_four {
+            ranges.iter_mut().zip(values).for_each(|(range, &value)| widen(range, value));
+        }
+        rest.iter().for_each(|&value| widen(&mut ranges[0], value));
+        ranges.into_iter().fold(range, |all, range| (all.0.min(range.0), all.1.max(range.1)))
     };
     let (values, none) = (array.values(), (i64::MAX, i64::MIN));
     let (low, high) = match array.nulls() {

@@ -54,9 +54,10 @@ pub(super) trait Accumulate {
             _ => {}
         }
     }
-    /// Looks at what events to come will touch, so that it is near when they do. A hint: changes nothing.
+    /// Looks at what events to come, keys and arguments, will touch, so that it is near when they do. A
+    /// hint: changes nothing.
     #[inline(always)]
-    fn approach(&self, _keys: &[i64], _values: &[i64]) {}
+    fn approach(&self, _events: impl Iterator<Item = (u32, i64)>) {}
     /// Writes [`Self::READ`] words.
     #[inline(always)]
     fn read(&self, words: &[u64], out: &mut [u64]) {
@@ -240,18 +241,26 @@ impl Lists {
         self.free = place;
     }
 
-    fn read_first(&self, word: u64, out: &mut [u64]) {
-        if word == 0 {
-            out.fill(0);
-        } else {
-            let node = self.node(Self::first(word));
-            out.copy_from_slice(&[u64::from(node.valid), node.value.cast_unsigned()]);
-        }
+    /// Lets go of all of a list that is not empty.
+    fn clear(&mut self, word: &mut u64) {
+        let free = self.free;
+        self.node_mut(Self::last(*word)).after = free;
+        self.free = Self::first(*word);
+        *word = 0;
+    }
+
+    fn first_of(&self, word: u64) -> Option<&Node> {
+        (word != 0).then(|| self.node(Self::first(word)))
+    }
+
+    fn last_of(&self, word: u64) -> Option<&Node> {
+        (word != 0).then(|| self.node(Self::last(word)))
     }
 }
 
-/// The smallest (`MIN`) or the largest value: a monotone list, so that the front is always it.
-/// Read as `[valid, value]`.
+/// The smallest (`MIN`) or the largest value: a monotone list, so that its front is always it, and the front
+/// in the words: `[list of the others, seq of the front + 1 or 0 for none, value]`. Most events that enter or
+/// leave touch no more than that. Read as `[valid, value]`.
 #[derive(Debug)]
 pub(super) struct Extreme<const MIN: bool>(Lists);
 
@@ -259,32 +268,55 @@ impl<const MIN: bool> Extreme<MIN> {
     pub(super) const fn new() -> Self {
         Self(Lists::new())
     }
+
+    /// Whether a value outlives a newer one: one as good does not, since it leaves before that.
+    #[inline(always)]
+    const fn better(value: i64, newer: i64) -> bool {
+        if MIN { value < newer } else { value > newer }
+    }
+
+    /// Takes in an event that does not become the front.
+    fn enter_behind(&mut self, others: &mut u64, item: Item) {
+        while self.0.last_of(*others).is_some_and(|last| !Self::better(last.value, item.value)) {
+            self.0.pop_last(others);
+        }
+        self.0.push_last(others, item);
+    }
 }
 
 impl<const MIN: bool> Accumulate for Extreme<MIN> {
-    const WORDS: usize = 1;
+    const WORDS: usize = 3;
     const READ: usize = 2;
 
+    #[inline(always)]
     fn enter(&mut self, words: &mut [u64], item: Item) {
-        while words[0] != 0 {
-            let last = self.0.node(Lists::last(words[0])).value;
-            // A newer value as good stays longer.
-            if if MIN { last < item.value } else { last > item.value } {
-                break;
-            }
-            self.0.pop_last(&mut words[0]);
+        if words[1] > 0 && Self::better(words[2].cast_signed(), item.value) {
+            self.enter_behind(&mut words[0], item);
+            return;
         }
-        self.0.push_last(&mut words[0], Item { valid: true, ..item });
+        if words[0] != 0 {
+            self.0.clear(&mut words[0]);
+        }
+        (words[1], words[2]) = (item.seq + 1, item.value.cast_unsigned());
     }
 
+    #[inline(always)]
     fn leave(&mut self, words: &mut [u64], item: Item) {
-        if words[0] != 0 && self.0.node(Lists::first(words[0])).seq == item.seq {
-            self.0.pop_first(&mut words[0]);
+        if words[1] != item.seq + 1 {
+            return;
         }
+        (words[1], words[2]) = match self.0.first_of(words[0]) {
+            None => (0, 0),
+            Some(&Node { seq, value, .. }) => {
+                self.0.pop_first(&mut words[0]);
+                (seq + 1, value.cast_unsigned())
+            }
+        };
     }
 
+    #[inline(always)]
     fn read(&self, words: &[u64], out: &mut [u64]) {
-        self.0.read_first(words[0], out);
+        out.copy_from_slice(&[u64::from(words[1] > 0), words[2]]);
     }
 }
 
@@ -311,7 +343,10 @@ impl Accumulate for First {
     }
 
     fn read(&self, words: &[u64], out: &mut [u64]) {
-        self.0.read_first(words[0], out);
+        let first = self.0.first_of(words[0]);
+        out.copy_from_slice(
+            &first.map_or([0; 2], |node| [u64::from(node.valid), node.value.cast_unsigned()]),
+        );
     }
 }
 

@@ -1,5 +1,9 @@
 //! A growing array that never moves what it holds: growth costs one chunk, however large it is.
 
+use std::ops::Range;
+
+use crate::prefetch::prefetch;
+
 /// Elements per chunk, as a power of two.
 const CHUNK_BITS: usize = 12;
 const CHUNK: usize = 1 << CHUNK_BITS;
@@ -10,31 +14,32 @@ const CHUNK: usize = 1 << CHUNK_BITS;
 #[derive(Debug)]
 pub(super) struct Chunked<T> {
     width: usize,
+    /// Elements from one row to the next: rows lie across as few cache lines as they can.
+    stride: usize,
     chunks: Vec<Box<[T]>>,
 }
 
-/// Rows to look at ahead at a time: about as many as a processor can wait for.
-pub(super) const APPROACH: usize = 32;
 /// What fits the processor's nearer caches, with much beside it.
-const NEAR_BYTES: usize = 1 << 20;
+const NEAR_BYTES: usize = 1 << 18;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// How many steps' memory is asked for at a time: about as much as a processor can wait for.
+pub(super) const APPROACH: usize = 32;
 
-/// Something of which a part can be read.
-pub(super) trait Touch {
-    /// Some part of it.
-    fn touch(&self) -> u64;
-}
-
-impl Touch for u64 {
-    #[inline(always)]
-    fn touch(&self) -> u64 {
-        *self
-    }
+/// Of which steps, of `all`, to ask for the memory before step `done`, a multiple of [`APPROACH`]: as many ahead as
+/// take about as long as memory does.
+#[inline(always)]
+pub(super) fn ahead(done: usize, all: usize) -> Range<usize> {
+    let from = if done == 0 { 0 } else { all.min(done + APPROACH) };
+    from..all.min(done + 2 * APPROACH)
 }
 
 impl<T: Default> Chunked<T> {
     /// No rows yet, each of `width` elements.
     pub(super) const fn new(width: usize) -> Self {
-        Self { width, chunks: Vec::new() }
+        let line = if size_of::<T>() < LINE { LINE / size_of::<T>() } else { 1 };
+        let stride = if width < line { width.next_power_of_two() } else { width.next_multiple_of(line) };
+        Self { width, stride, chunks: Vec::new() }
     }
 
     /// Makes sure that rows below `rows` exist; new ones hold default values.
@@ -43,37 +48,33 @@ impl<T: Default> Chunked<T> {
             return;
         }
         while self.chunks.len() << CHUNK_BITS < rows {
-            self.chunks.push((0..CHUNK * self.width).map(|_| T::default()).collect());
+            self.chunks.push((0..CHUNK * self.stride).map(|_| T::default()).collect());
         }
     }
 
     #[inline]
     pub(super) fn row(&self, row: usize) -> &[T] {
-        let at = (row & (CHUNK - 1)) * self.width;
+        let at = (row & (CHUNK - 1)) * self.stride;
         &self.chunks[row >> CHUNK_BITS][at..at + self.width]
     }
 
     #[inline]
     pub(super) fn row_mut(&mut self, row: usize) -> &mut [T] {
-        let at = (row & (CHUNK - 1)) * self.width;
+        let at = (row & (CHUNK - 1)) * self.stride;
         &mut self.chunks[row >> CHUNK_BITS][at..at + self.width]
     }
 
-    /// Looks at an element of each of some rows to come, so that they are near when they are needed: the
-    /// processor waits for all of them together. A hint: where the rows are near anyway, it does nothing.
+    /// Asks for an element of each of some rows to come, so that they are near when they are needed. A hint:
+    /// where the rows are near anyway, it does nothing.
     #[inline(always)]
-    pub(super) fn approach(&self, element: usize, rows: impl Iterator<Item = usize>)
-    where
-        T: Touch,
-    {
+    pub(super) fn approach(&self, element: usize, rows: impl Iterator<Item = usize>) {
         if self.bytes() > NEAR_BYTES {
-            let seen = rows.fold(0, |seen: u64, row| seen.wrapping_add(self.row(row)[element].touch()));
-            std::hint::black_box(seen);
+            rows.for_each(|row| prefetch(&self.row(row)[element]));
         }
     }
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.chunks.len() * CHUNK * self.width * size_of::<T>()
+        self.chunks.len() * CHUNK * self.stride * size_of::<T>()
     }
 }

@@ -1,9 +1,8 @@
 //! The events of a step and its rows, in the order in which they happen in a frame.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::drive::{Course, Place, counting};
+use super::drive::{Course, Step};
 use super::layout::{CourseSpec, Placed};
 use super::reservoir::{CONDITIONS, KEYS, TIME};
 
@@ -18,24 +17,16 @@ pub(super) struct Passing {
     pub(super) columns: Vec<Vec<i64>>,
 }
 
-/// What happens in a frame, in order.
+/// What happens in a frame, in order, and the events at hand: those that leave, then those that enter, then
+/// the rows.
 #[derive(Debug, Default)]
 pub(super) struct Happening {
-    /// 1 for an event that enters, -1 for one that leaves, 0 for neither.
-    signs: Vec<i64>,
-    /// Per set of condition bits that accumulators ask for: the signs of the events that have them, 0 for
-    /// the others.
-    moves: BTreeMap<u64, Vec<i64>>,
-    reads: Vec<usize>,
-    /// Which of the events at hand it is: those that leave, then those that enter, then the rows.
-    order: Vec<u32>,
-    /// The numbers of the events.
+    steps: Vec<Step>,
+    /// The numbers of the events at hand.
     seqs: Vec<i64>,
-    /// The reservoir's columns of the events, of those that an accumulator reads for which some event
+    /// The reservoir's columns of the events at hand, of those that an accumulator reads for which some event
     /// counts.
     columns: Vec<Vec<i64>>,
-    /// A column of the events at hand before it is in order, reused.
-    at_hand: Vec<i64>,
     /// Condition bits that some event at hand has.
     bits: u64,
 }
@@ -64,21 +55,15 @@ impl Happening {
         }
         if spec.seqs {
             let seqs_of = |passing: &Passing| passing.first_seq..passing.first_seq + passing.events as u64;
-            self.at_hand.clear();
-            self.at_hand.extend(seqs_of(leaving).map(u64::cast_signed));
-            self.at_hand.extend(entering.map(seqs_of).into_iter().flatten().map(u64::cast_signed));
-            self.at_hand.extend((first_seq.cast_signed()..).take(rows_in_all));
-            put_in_order(&self.order, &self.at_hand, &mut self.seqs);
+            self.seqs.clear();
+            self.seqs.extend(seqs_of(leaving).map(u64::cast_signed));
+            self.seqs.extend(entering.map(seqs_of).into_iter().flatten().map(u64::cast_signed));
+            self.seqs.extend((first_seq.cast_signed()..).take(rows_in_all));
         }
         self.bits = 0;
         if spec.conditional {
             self.bring(CONDITIONS, leaving, entering, rows);
             self.bits = self.columns[CONDITIONS].iter().fold(0, |all, bits| all | bits.cast_unsigned());
-        }
-        for &mask in spec.masks.iter().filter(|&&mask| mask != 0 && self.bits & mask == mask) {
-            let moves = self.moves.entry(mask).or_default();
-            moves.clear();
-            moves.extend(counting(&self.signs, &self.columns[CONDITIONS], mask));
         }
         for (&column, masks) in &spec.columns {
             if masks.iter().any(|&mask| !self.passes_by(mask)) {
@@ -87,75 +72,62 @@ impl Happening {
         }
     }
 
-    /// Puts a column of the events together, in order.
+    /// Puts a column of the events together.
     fn bring(&mut self, column: usize, leaving: &Passing, entering: Option<&Passing>, rows: &[&[i64]]) {
-        self.at_hand.clear();
-        self.at_hand.extend_from_slice(&leaving.columns[column]);
+        let at_hand = &mut self.columns[column];
+        at_hand.clear();
+        at_hand.extend_from_slice(&leaving.columns[column]);
         if let Some(entering) = entering {
-            self.at_hand.extend_from_slice(&entering.columns[column]);
+            at_hand.extend_from_slice(&entering.columns[column]);
         }
-        self.at_hand.extend_from_slice(rows[column]);
-        put_in_order(&self.order, &self.at_hand, &mut self.columns[column]);
+        at_hand.extend_from_slice(rows[column]);
     }
 
     /// Events that leave, and rows that enter as they arrive: row `r` comes after `cuts[r]` that leave.
     fn arrive(&mut self, leaving: usize, cuts: &[usize], rows: usize) {
-        let steps = leaving + rows;
-        self.reads.clear();
-        self.reads.resize(steps, 0);
+        let leaves = Step::new(0, -1, false);
+        self.steps.clear();
+        self.steps.resize(leaving + rows, leaves);
         for (row, cut) in cuts.iter().take(rows).enumerate() {
-            self.reads[row + cut] = 1;
+            self.steps[row + cut] = Step::new(leaving + row, 1, true);
         }
-        self.signs.clear();
-        self.signs.extend(self.reads.iter().map(|&arrives| if arrives == 1 { 1 } else { -1 }));
-        self.order.clear();
-        let (mut left, mut arrived) = (0, leaving);
-        self.order.extend(self.reads.iter().map(|&arrives| {
-            let at = if arrives == 1 { arrived } else { left };
-            arrived += arrives;
-            left += 1 - arrives;
-            u32::try_from(at).expect("a step is short")
-        }));
+        let mut left = 0;
+        for step in &mut self.steps {
+            // Which of the two it is, is not worth guessing at.
+            *step = step.or_leaving(left);
+            left += 1 - step.reads();
+        }
     }
 
     /// Events that enter and leave before each row.
     fn delay(&mut self, entering: &Passing, leaving: &Passing, rows: usize) {
-        self.signs.clear();
-        self.reads.clear();
-        self.order.clear();
+        self.steps.clear();
         let (mut left, mut entered) = (0, 0);
         for row in 0..=rows {
             let cut = |passing: &Passing| passing.cuts.get(row).copied().unwrap_or(passing.events);
             let (enter_until, leave_until) = (cut(entering), cut(leaving));
-            self.push(leaving.events + entered..leaving.events + enter_until, 1, 0);
-            self.push(left..leave_until, -1, 0);
+            self.push(leaving.events + entered..leaving.events + enter_until, 1);
+            self.push(left..leave_until, -1);
             (entered, left) = (enter_until, leave_until);
             if row < rows {
-                let at = leaving.events + entering.events + row;
-                self.push(at..at + 1, 0, 1);
+                self.steps.push(Step::new(leaving.events + entering.events + row, 0, true));
             }
         }
     }
 
-    fn push(&mut self, which: Range<usize>, sign: i64, read: usize) {
-        for at in which {
-            self.signs.push(sign);
-            self.reads.push(read);
-            self.order.push(u32::try_from(at).expect("a step is short"));
-        }
+    fn push(&mut self, events: Range<usize>, sign: i32) {
+        self.steps.extend(events.map(|event| Step::new(event, sign, false)));
     }
 
     /// What an accumulator sees of it.
     pub(super) fn of(&self, spec: &CourseSpec, placed: &Placed) -> Course<'_> {
         let keys = self.columns[KEYS + placed.key].as_slice();
-        let Place { mask, valid_mask, .. } = placed.place;
         // Where nothing is asked of a column, any will do.
         Course {
-            moves: if mask == 0 { &self.signs } else { &self.moves[&mask] },
-            reads: &self.reads,
+            steps: &self.steps,
             seqs: if spec.seqs { &self.seqs } else { keys },
             keys,
-            conditions: if valid_mask == 0 { keys } else { &self.columns[CONDITIONS] },
+            conditions: if spec.conditional { &self.columns[CONDITIONS] } else { keys },
             values: placed.column.map_or(keys, |column| &self.columns[column]),
         }
     }
@@ -164,9 +136,4 @@ impl Happening {
     pub(super) const fn passes_by(&self, mask: u64) -> bool {
         self.bits & mask != mask
     }
-}
-
-fn put_in_order(order: &[u32], at_hand: &[i64], into: &mut Vec<i64>) {
-    into.clear();
-    into.extend(order.iter().map(|&event| at_hand[event as usize]));
 }

@@ -4,7 +4,8 @@ use std::hash::BuildHasher as _;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::chunked::{Chunked, Touch};
+use super::chunked::Chunked;
+use crate::prefetch::prefetch;
 use crate::shards::Shards;
 
 /// From the bytes of a value to a small number, and back to nothing when its last event is released.
@@ -21,7 +22,7 @@ pub(super) struct Dictionary {
 }
 
 /// From how many values on they no longer fit the processor's nearer caches.
-const FAR_VALUES: usize = 1 << 14;
+const FAR_VALUES: usize = 1 << 12;
 /// Values up to this many bytes are kept in the slot itself: one cache line less to wait for.
 const SHORT_BYTES: usize = 38;
 
@@ -55,13 +56,6 @@ impl Value {
             Self::Short { len, bytes } => &bytes[..usize::from(*len)],
             Self::Long(bytes) => bytes,
         }
-    }
-}
-
-impl Touch for Slot {
-    #[inline(always)]
-    fn touch(&self) -> u64 {
-        self.hash
     }
 }
 
@@ -125,14 +119,12 @@ impl Dictionary {
         if self.live() < FAR_VALUES {
             return;
         }
-        let mut seen = 0_u64;
         for &hash in hashes {
             self.shards.of(hash).find(hash, |&id| {
-                seen = seen.wrapping_add(self.slots.row(id as usize)[0].touch());
+                prefetch(&self.slots.row(id as usize)[0]);
                 false
             });
         }
-        std::hint::black_box(seen);
     }
 
     /// The same for numbers that are about to be released.

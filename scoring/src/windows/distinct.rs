@@ -1,6 +1,7 @@
 //! `count(DISTINCT …)`: how often each value occurs, so that it is known when the last of a value leaves.
 
 use std::hash::BuildHasher as _;
+use std::hint::black_box;
 
 use rustc_hash::FxBuildHasher;
 
@@ -24,38 +25,38 @@ impl Distinct {
     }
 
     /// Lets an event enter or leave whose value is not the one in the words.
-    fn apply_to_others(&mut self, words: &mut [u64], sign: i64, item: Item) {
+    fn apply_to_others(&mut self, words: &mut [u64], sign: i64, id: u32, value: u32) {
         match sign {
-            1 if self.enter_table(item) => {}
+            1 if self.enter_table(id, value) => {}
             1 => {
                 words[0] += 1;
                 if Near::of(words[1]).times > 0 {
-                    self.insert(item);
+                    self.insert(id, value);
                 } else {
-                    words[1] = Near { value: key(item.value), times: 1 }.word();
+                    words[1] = Near { value, times: 1 }.word();
                 }
             }
-            -1 => words[0] -= u64::from(self.leave_table(item)),
+            -1 => words[0] -= u64::from(self.leave_table(id, value)),
             _ => {}
         }
     }
 
     /// Takes in another occurrence of a pair that is in the table. Returns whether it is.
-    fn enter_table(&mut self, item: Item) -> bool {
-        let (pair, hash) = pair(item.key, item.value);
+    fn enter_table(&mut self, id: u32, value: u32) -> bool {
+        let (pair, hash) = pair(id, value);
         let found = self.shards.of_mut(hash).find_mut(hash, |entry| entry.0 == pair);
         found.map(|(_, times)| *times += 1).is_some()
     }
 
-    fn insert(&mut self, item: Item) {
-        let (pair, hash) = pair(item.key, item.value);
+    fn insert(&mut self, id: u32, value: u32) {
+        let (pair, hash) = pair(id, value);
         self.shards.of_mut(hash).insert_unique(hash, (pair, 1), |entry| FxBuildHasher.hash_one(entry.0));
         self.pairs += 1;
     }
 
     /// Takes an occurrence of a pair out of the table. Returns whether it was the last.
-    fn leave_table(&mut self, item: Item) -> bool {
-        let (pair, hash) = pair(item.key, item.value);
+    fn leave_table(&mut self, id: u32, value: u32) -> bool {
+        let (pair, hash) = pair(id, value);
         let Ok(mut entry) = self.shards.of_mut(hash).find_entry(hash, |entry| entry.0 == pair) else {
             return false;
         };
@@ -89,8 +90,8 @@ impl Near {
 }
 
 #[inline(always)]
-fn pair(id: u32, value: i64) -> (u64, u64) {
-    let pair = u64::from(id) << 32 | u64::from(key(value));
+fn pair(id: u32, value: u32) -> (u64, u64) {
+    let pair = u64::from(id) << 32 | u64::from(value);
     (pair, FxBuildHasher.hash_one(pair))
 }
 
@@ -98,30 +99,32 @@ impl Accumulate for Distinct {
     const WORDS: usize = 2;
     const READ: usize = 1;
 
-    fn approach(&self, keys: &[i64], values: &[i64]) {
+    #[inline(always)]
+    fn approach(&self, events: impl Iterator<Item = (u32, i64)>) {
         if self.pairs < FAR_PAIRS {
             return;
         }
         let mut found = 0_u32;
-        for (&id, &value) in keys.iter().zip(values) {
-            let (pair, hash) = pair(key(id), value);
+        for (id, value) in events {
+            let (pair, hash) = pair(id, key(value));
             found = found
                 .wrapping_add(self.shards.of(hash).find(hash, |entry| entry.0 == pair).map_or(0, |e| e.1));
         }
-        std::hint::black_box(found);
+        black_box(found);
     }
 
     #[inline(always)]
     fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
         let near = Near::of(words[1]);
         let (in_words, value) = (u64::from(near.times > 0), key(item.value));
-        if words[0] == 0 || in_words == 1 && near.value == value {
-            // The one value that there is, or the first: without a branch on what the event does.
+        // The one value that there is, or the first. The box keeps the compiler from making two branches of it,
+        // each of which would depend on whether the event enters or leaves; together they hardly do.
+        if black_box((words[0] == 0) | ((in_words == 1) & (near.value == value))) {
             let times = near.times.wrapping_add_signed(sign);
             words[0] = words[0] + u64::from(times > 0) - in_words;
             words[1] = Near { value, times }.word();
         } else {
-            self.apply_to_others(words, sign, item);
+            self.apply_to_others(words, sign, item.key, value);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Takes an accumulator through a batch: one loop for all kinds, made anew for each by the compiler.
 
 use super::accumulate::{Accumulate, History, Item, key};
-use super::chunked::{APPROACH, Chunked};
+use super::chunked::{APPROACH, Chunked, ahead};
 
 /// Events in order, with what one accumulator needs of them.
 #[derive(Debug, Clone, Copy)]
@@ -30,35 +30,99 @@ impl Feed<'_> {
     /// The event at `at` as the accumulator at `place` sees it, if it counts.
     #[inline(always)]
     fn item(&self, at: usize, place: Place) -> Option<Item> {
-        let conditions = self.conditions[at].cast_unsigned();
-        (conditions & place.mask == place.mask).then(|| Item {
+        let conditions = self.conditions[at];
+        holds(conditions, place.mask).then(|| Item {
             seq: self.first_seq + at as u64,
             key: key(self.keys[at]),
             value: self.values[at],
-            valid: conditions & place.valid_mask == place.valid_mask,
+            valid: holds(conditions, place.valid_mask),
         })
     }
 }
 
-/// What happens in a frame to an accumulator, in order: events enter and leave, and rows are read.
+/// One thing that happens in a frame: an event enters, leaves or passes by, and then a row is read or not.
+///
+/// In 32 bits, since each accumulator goes through all of them: from the top, the sign in two, the read in
+/// one, and which of the events at hand it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step(u32);
+
+impl Step {
+    const EVENT_BITS: u32 = 29;
+
+    /// What happens with the event at `event`: it enters (`sign` 1), leaves (-1) or passes by (0).
+    #[inline(always)]
+    pub(super) fn new(event: usize, sign: i32, read: bool) -> Self {
+        let event = u32::try_from(event).expect("a step is short");
+        Self(sign.cast_unsigned() << (Self::EVENT_BITS + 1) | u32::from(read) << Self::EVENT_BITS | event)
+    }
+
+    /// The same where a row is read; elsewhere the event that leaves is this one. Without a branch.
+    #[inline(always)]
+    pub(super) fn or_leaving(self, event: usize) -> Self {
+        #[allow(clippy::cast_possible_truncation)] // as `new` saw for the last of them
+        let event = event as u32;
+        Self(self.0 | event & (self.0 >> Self::EVENT_BITS & 1).wrapping_sub(1))
+    }
+
+    /// Which of the events at hand.
+    #[inline(always)]
+    pub(super) const fn event(self) -> usize {
+        (self.0 & ((1 << Self::EVENT_BITS) - 1)) as usize
+    }
+
+    /// 1 where a row is read after it, 0 where none is.
+    #[inline(always)]
+    pub(super) const fn reads(self) -> usize {
+        (self.0 >> Self::EVENT_BITS & 1) as usize
+    }
+
+    /// The sign if the event has all condition bits of `mask`, 0 if it does not count.
+    #[inline(always)]
+    pub(super) fn counted(self, conditions: i64, mask: u64) -> i64 {
+        let sign = i64::from(self.0.cast_signed() >> (Self::EVENT_BITS + 1));
+        sign & i64::from(holds(conditions, mask)).wrapping_neg()
+    }
+}
+
+/// Whether an event with these conditions has all bits of a mask.
+#[inline(always)]
+pub(super) const fn holds(conditions: i64, mask: u64) -> bool {
+    conditions.cast_unsigned() & mask == mask
+}
+
+/// What happens in a frame, in order, and the columns of the events at hand, which need not be in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Course<'a> {
-    /// 1 for an event that enters, -1 for one that leaves, 0 for one that does not count.
-    pub(super) moves: &'a [i64],
-    /// 1 where a row is read after the event, 0 where none is.
-    pub(super) reads: &'a [usize],
+    pub(super) steps: &'a [Step],
     pub(super) seqs: &'a [i64],
     pub(super) keys: &'a [i64],
-    /// Condition bits; anything where none are asked for beside the mask.
+    /// Condition bits; anything where none are asked for.
     pub(super) conditions: &'a [i64],
     /// The argument; anything where none is needed.
     pub(super) values: &'a [i64],
 }
 
-/// The signs of the events that have all condition bits of a mask, 0 for the others.
-pub(super) fn counting(signs: &[i64], conditions: &[i64], mask: u64) -> impl Iterator<Item = i64> {
-    let counts = move |bits: i64| i64::from(bits.cast_unsigned() & mask == mask).wrapping_neg();
-    signs.iter().zip(conditions).map(move |(sign, &bits)| sign & counts(bits))
+impl Course<'_> {
+    /// The same, so that the compiler sees that all columns are equally long.
+    #[inline(always)]
+    pub(super) fn even(self) -> Self {
+        let events = self.keys.len();
+        Self {
+            seqs: &self.seqs[..events],
+            conditions: &self.conditions[..events],
+            values: &self.values[..events],
+            ..self
+        }
+    }
+
+    /// Key and argument of the events that are [`ahead`].
+    #[inline(always)]
+    pub(super) fn coming(&self, done: usize) -> impl Iterator<Item = (u32, i64)> + Clone {
+        self.steps[ahead(done, self.steps.len())]
+            .iter()
+            .map(|step| (key(self.keys[step.event()]), self.values[step.event()]))
+    }
 }
 
 /// Runs an accumulator over what happens in its frame; `out` is what it reads of each of `rows` rows.
@@ -70,31 +134,27 @@ pub(super) fn drive<A: Accumulate>(
     rows: usize,
     out: &mut Vec<u64>,
 ) {
-    // One row more: what happens after the last is written there.
-    out.clear();
+    // One row more: what happens after the last is written there. The others are written over.
     out.resize((rows + 1) * A::READ, 0);
-    let Course { moves, reads, seqs, keys, conditions, values } = course;
-    // Lets the compiler see that all are equally long.
-    let steps = keys.len();
-    let (moves, reads, seqs) = (&moves[..steps], &reads[..steps], &seqs[..steps]);
-    let (conditions, values) = (&conditions[..steps], &values[..steps]);
+    let course = course.even();
     let mut row = 0;
-    for at in 0..steps {
-        if at % APPROACH == 0 {
-            let to_come = at..steps.min(at + APPROACH);
-            state.approach(place.at, keys[to_come.clone()].iter().map(|&id| key(id) as usize));
-            accumulator.approach(&keys[to_come.clone()], &values[to_come]);
+    for (done, step) in course.steps.iter().enumerate() {
+        if done % APPROACH == 0 {
+            state.approach(place.at, course.coming(done).map(|(id, _)| id as usize));
+            accumulator.approach(course.coming(done));
         }
+        let event = step.event();
+        let conditions = course.conditions[event];
         let item = Item {
-            seq: seqs[at].cast_unsigned(),
-            key: key(keys[at]),
-            value: values[at],
-            valid: conditions[at].cast_unsigned() & place.valid_mask == place.valid_mask,
+            seq: course.seqs[event].cast_unsigned(),
+            key: key(course.keys[event]),
+            value: course.values[event],
+            valid: holds(conditions, place.valid_mask),
         };
         let words = &mut state.row_mut(item.key as usize)[place.at..place.at + A::WORDS];
-        accumulator.apply(words, moves[at], item);
+        accumulator.apply(words, step.counted(conditions, place.mask), item);
         accumulator.read(words, &mut out[row * A::READ..(row + 1) * A::READ]);
-        row += reads[at];
+        row += step.reads();
     }
     out.truncate(rows * A::READ);
 }
@@ -107,7 +167,6 @@ pub(super) fn read_only<A: Accumulate>(
     keys: &[i64],
     out: &mut Vec<u64>,
 ) {
-    out.clear();
     out.resize(keys.len() * A::READ, 0);
     for (&id, out) in keys.iter().zip(out.chunks_exact_mut(A::READ)) {
         accumulator.read(&state.row(key(id) as usize)[place.at..place.at + A::WORDS], out);

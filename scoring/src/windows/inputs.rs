@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::chunked::APPROACH;
+use super::chunked::{APPROACH, ahead};
 use super::dictionary::Dictionary;
 use super::reservoir::{CONDITIONS, KEYS, KeyRecord, SEGMENT_EVENTS, TIME};
 use super::spec::{ConditionSpec, Magnitude, ValueSpec, ValueType, WindowPlan};
@@ -20,6 +20,10 @@ use crate::probe::{Probe, Stage};
 
 /// The value of a key without columns: the window over all events.
 const NO_COLUMNS: &[u8] = b"*";
+/// What stands for null, and for a text without characters, where a text alone is a key: no text is like
+/// them, since they are not UTF-8, and no value is empty.
+const NULL_TEXT: &[u8] = b"\xff";
+const EMPTY_TEXT: &[u8] = b"\xfe";
 
 /// Computes every input once, then numbers keys, sets condition bits and collects values: the columns
 /// that the reservoir takes. Keys met for the first time are added to `new_keys`.
@@ -139,27 +143,54 @@ fn number(
     }
     // One value for all of them needs to be looked up once.
     let (rows, repeated) = if keys.iter().all(KeyColumn::is_unknown) { (1, rows - 1) } else { (rows, 0) };
-    // All hashes first, so that the look-ups that follow can wait for memory together.
-    let (mut values, mut ends, mut hashes) = (Vec::new(), Vec::with_capacity(rows), Vec::with_capacity(rows));
-    for row in 0..rows {
-        let from = values.len();
-        for (i, key) in keys.iter().enumerate() {
-            key.encode(row, i + 1 == keys.len(), &mut values);
+    let mut ids = if let [KeyColumn::Text(texts)] = keys {
+        let value = |row: usize| match texts.value(row) {
+            _ if texts.is_null(row) => NULL_TEXT,
+            "" => EMPTY_TEXT,
+            text => text.as_bytes(),
+        };
+        look_up(index, rows, value, first_seq, dictionary, new_keys)
+    } else {
+        let (mut values, mut ends) = (Vec::new(), Vec::with_capacity(rows + 1));
+        ends.push(0);
+        for row in 0..rows {
+            for (i, key) in keys.iter().enumerate() {
+                key.encode(row, i + 1 == keys.len(), &mut values);
+            }
+            if keys.is_empty() {
+                values.extend_from_slice(NO_COLUMNS);
+            }
+            ends.push(values.len());
         }
-        if keys.is_empty() {
-            values.extend_from_slice(NO_COLUMNS);
-        }
-        hashes.push(dictionary.hash(&values[from..]));
-        ends.push(values.len());
+        let value = |row: usize| &values[ends[row]..ends[row + 1]];
+        look_up(index, rows, value, first_seq, dictionary, new_keys)
+    };
+    if repeated > 0 {
+        let id = ids[0];
+        dictionary.again(super::accumulate::key(id), first_seq + repeated as u64);
+        ids.resize(1 + repeated, id);
     }
-    let (mut from, mut before) = (0, None);
-    let mut ids = Vec::with_capacity(rows + repeated);
+    ids
+}
+
+/// The numbers of the values of rows.
+fn look_up<'a>(
+    index: usize,
+    rows: usize,
+    value: impl Fn(usize) -> &'a [u8],
+    first_seq: u64,
+    dictionary: &mut Dictionary,
+    new_keys: &mut impl Extend<KeyRecord>,
+) -> Vec<i64> {
+    // All hashes first, so that the look-ups that follow can wait for memory together.
+    let hashes: Vec<u64> = (0..rows).map(|row| dictionary.hash(value(row))).collect();
+    let mut before = None;
+    let mut ids = Vec::with_capacity(rows);
     for (row, seq) in (0..rows).zip(first_seq..) {
         if row % APPROACH == 0 {
-            dictionary.approach(&hashes[row..rows.min(row + APPROACH)]);
+            dictionary.approach(&hashes[ahead(row, rows)]);
         }
-        let (value, hash) = (&values[from..ends[row]], hashes[row]);
-        from = ends[row];
+        let (value, hash) = (value(row), hashes[row]);
         // Many keys are the same as the one before.
         if let Some((last, last_hash, id)) = before
             && last_hash == hash
@@ -175,11 +206,6 @@ fn number(
         }
         before = Some((value, hash, id));
         ids.push(i64::from(id));
-    }
-    if repeated > 0 {
-        let id = ids[0];
-        dictionary.again(super::accumulate::key(id), first_seq + repeated as u64);
-        ids.resize(1 + repeated, id);
     }
     ids
 }
@@ -232,12 +258,15 @@ fn set_bits(condition: &ConditionSpec, mask: u64, inputs: &[ArrayRef], bits: &mu
             and(&BooleanBuffer::collect_bool(floats.len(), |row| floats[row].abs() < limit));
         }
     }
-    let Some(holds) = holds else {
-        bits.iter_mut().for_each(|bits| *bits |= mask);
-        return;
-    };
-    for (bits, holds) in bits.iter_mut().zip(&holds) {
-        *bits |= mask & u64::from(holds).wrapping_neg();
+    let all = bits.len();
+    match holds.map(|holds| (holds.count_set_bits(), holds)) {
+        Some((0, _)) => {}
+        Some((some, holds)) if some < all => {
+            for (bits, holds) in bits.iter_mut().zip(&holds) {
+                *bits |= mask & u64::from(holds).wrapping_neg();
+            }
+        }
+        _ => bits.iter_mut().for_each(|bits| *bits |= mask),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::drive::{Course, counting, drive};
+use super::drive::{Course, Step, drive, holds};
 use super::layout::Leave;
 use super::reservoir::{CONDITIONS, KEYS, LabelRecord, TIME};
 use super::spec::WindowPlan;
@@ -93,8 +93,8 @@ impl WindowState {
         for (index, placed) in layout.placed.iter().enumerate() {
             let Leave::Tail { tail, .. } = placed.leave else { continue };
             let entered = placed.enter.is_none_or(|enter| seq < self.tails[enter]);
-            let moves: Vec<i64> = counting(&[-1, 1], &conditions, placed.place.mask).collect();
-            if !entered || seq < self.tails[tail] || moves.iter().sum::<i64>() == 0 {
+            let counted = conditions.map(|conditions| holds(conditions, placed.place.mask));
+            if !entered || seq < self.tails[tail] || counted[0] == counted[1] {
                 continue;
             }
             // It leaves as what it was, and comes again as what it is. In counts and sums it makes no
@@ -106,8 +106,7 @@ impl WindowState {
             let keys = twice(KEYS + placed.key)?;
             let values = twice(placed.column.unwrap_or(TIME))?;
             let course = Course {
-                moves: &moves,
-                reads: &[0, 0],
+                steps: &[Step::new(0, -1, false), Step::new(1, 1, false)],
                 seqs: &[seq.cast_signed(); 2],
                 keys: &keys,
                 conditions: &conditions,

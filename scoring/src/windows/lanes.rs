@@ -15,8 +15,8 @@ pub(super) const SIDE_BY_SIDE: usize = 3;
 pub(super) struct Lane<'a> {
     /// Where its words are in the row of a key.
     pub(super) at: usize,
-    /// What the events do to it, as [`Course`] says.
-    pub(super) moves: &'a [i64],
+    /// Condition bits that events must have to count.
+    pub(super) mask: u64,
     /// What is summed; anything for a count.
     pub(super) values: &'a [i64],
     /// What is read of each row.
@@ -69,35 +69,35 @@ fn side_by_side<const COUNTS: usize, const SUMS: usize>(
     course: Course<'_>,
     rows: usize,
 ) {
-    let Course { reads, keys, .. } = course;
-    let steps = keys.len();
-    let reads = &reads[..steps];
+    let course = course.even();
+    let events = course.keys.len();
     let nearest = counts.first().or(sums.first()).map_or(0, |lane| lane.at);
     // Lanes of this function's own: nothing else can write to them, so they stay in registers.
-    let mut counts_of = counts.each_mut().map(|lane| lane.run::<{ Count::READ }>(steps, rows));
-    let mut sums_of = sums.each_mut().map(|lane| lane.run::<{ IntSum::READ }>(steps, rows));
+    let mut counts_of = counts.each_mut().map(|lane| lane.run::<{ Count::READ }>(events, rows));
+    let mut sums_of = sums.each_mut().map(|lane| lane.run::<{ IntSum::READ }>(events, rows));
     let mut row = 0;
-    for at in 0..steps {
-        if at % APPROACH == 0 {
-            let to_come = &keys[at..steps.min(at + APPROACH)];
-            state.approach(nearest, to_come.iter().map(|&id| key(id) as usize));
+    for (done, step) in course.steps.iter().enumerate() {
+        if done % APPROACH == 0 {
+            state.approach(nearest, course.coming(done).map(|(id, _)| id as usize));
         }
-        let words = state.row_mut(key(keys[at]) as usize);
+        let event = step.event();
+        let words = state.row_mut(key(course.keys[event]) as usize);
+        let conditions = course.conditions[event];
         for lane in &mut counts_of {
             let own = &mut words[lane.at..lane.at + Count::WORDS];
-            own[0] = own[0].wrapping_add_signed(lane.moves[at]);
+            own[0] = own[0].wrapping_add_signed(step.counted(conditions, lane.mask));
             lane.out[row] = [own[0]];
         }
         for lane in &mut sums_of {
             let own = &mut words[lane.at..lane.at + IntSum::WORDS];
-            let sign = lane.moves[at];
+            let sign = step.counted(conditions, lane.mask);
             let n = own[0].wrapping_add_signed(sign);
-            let (low, high) = plus(int_sum(&own[1..]), times(lane.values[at], sign));
+            let (low, high) = plus(int_sum(&own[1..]), times(lane.values[event], sign));
             // Not read back from the row: a processor cannot forward what several stores wrote to one load.
             (own[0], own[1], own[2]) = (n, low, high);
             lane.out[row] = [n, low, high];
         }
-        row += reads[at];
+        row += step.reads();
     }
     counts.iter_mut().for_each(|lane| lane.out.truncate(rows * Count::READ));
     sums.iter_mut().for_each(|lane| lane.out.truncate(rows * IntSum::READ));
@@ -106,19 +106,19 @@ fn side_by_side<const COUNTS: usize, const SUMS: usize>(
 /// A lane as the loop has it, with rows of `READ` words.
 struct Running<'a, const READ: usize> {
     at: usize,
-    moves: &'a [i64],
+    mask: u64,
     values: &'a [i64],
     out: &'a mut [[u64; READ]],
 }
 
 impl Lane<'_> {
-    fn run<const READ: usize>(&mut self, steps: usize, rows: usize) -> Running<'_, READ> {
-        // One row more: what happens after the last is written there.
+    fn run<const READ: usize>(&mut self, events: usize, rows: usize) -> Running<'_, READ> {
+        // One row more: what happens after the last is written there. The others are written over.
         self.out.resize((rows + 1) * READ, 0);
         Running {
             at: self.at,
-            moves: &self.moves[..steps],
-            values: &self.values[..steps],
+            mask: self.mask,
+            values: &self.values[..events],
             out: self.out.as_chunks_mut().0,
         }
     }

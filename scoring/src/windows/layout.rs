@@ -54,8 +54,6 @@ pub(super) struct CourseSpec {
     pub(super) leave: usize,
     /// The reservoir's columns that its accumulators read, each with the condition bits that they ask for.
     pub(super) columns: BTreeMap<usize, BTreeSet<u64>>,
-    /// The sets of condition bits that its accumulators ask for.
-    pub(super) masks: BTreeSet<u64>,
     /// Whether its accumulators ask for conditions at all.
     pub(super) conditional: bool,
     /// Whether some accumulator tells events apart by their numbers.
@@ -191,7 +189,6 @@ impl Layout {
                             enter,
                             leave: tail,
                             columns: BTreeMap::new(),
-                            masks: BTreeSet::new(),
                             conditional: false,
                             seqs: false,
                             accumulators: Vec::new(),
@@ -200,7 +197,6 @@ impl Layout {
                     });
                     let of_course = &mut courses[course];
                     of_course.accumulators.push(index);
-                    of_course.masks.insert(place.mask);
                     of_course.conditional |= is_conditional(&spec);
                     of_course.seqs |= matches!(spec.keep, Keep::Min(_) | Keep::Max(_));
                     for column in column(spec.keep, first_value).into_iter().chain([KEYS + spec.key]) {

@@ -1,6 +1,7 @@
 //! What accumulators hold → the columns of windows.
 
 use std::iter::repeat_n;
+use std::slice::ChunksExact;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, ArrowPrimitiveType, Int64Array, PrimitiveArray};
@@ -26,26 +27,36 @@ pub(super) enum Column {
 /// Values that may be null, apart from whether they are: as an array has them.
 #[derive(Debug)]
 pub(super) struct Nullable<T: ArrowPrimitiveType> {
-    values_and_valid: (Vec<T::Native>, Vec<bool>),
+    values: Vec<T::Native>,
+    valid: Vec<bool>,
 }
 
 impl<T: ArrowPrimitiveType> Nullable<T> {
     fn new(rows: usize) -> Self {
-        Self { values_and_valid: (Vec::with_capacity(rows), Vec::with_capacity(rows)) }
+        Self { values: Vec::with_capacity(rows), valid: Vec::with_capacity(rows) }
     }
 
-    fn extend(&mut self, values: impl Iterator<Item = Option<T::Native>>) {
-        self.values_and_valid.extend(values.map(|value| (value.unwrap_or_default(), value.is_some())));
+    /// Appends a value for each row for which any event counts, and null for the others: their first word
+    /// says so.
+    fn extend(&mut self, of_rows: ChunksExact<'_, u64>, value: impl Fn(&[u64]) -> T::Native) {
+        let any = |words: &[u64]| words[0] > 0;
+        self.valid.extend(of_rows.clone().map(any));
+        self.values.extend(of_rows.map(|words| if any(words) { value(words) } else { T::Native::default() }));
     }
 
     fn push(&mut self, value: Option<T::Native>) {
-        self.extend(std::iter::once(value));
+        self.values.push(value.unwrap_or_default());
+        self.valid.push(value.is_some());
+    }
+
+    fn push_nulls(&mut self, rows: usize) {
+        self.values.extend(repeat_n(T::Native::default(), rows));
+        self.valid.extend(repeat_n(false, rows));
     }
 
     fn finish(self) -> ArrayRef {
-        let (values, valid) = self.values_and_valid;
-        let nulls = Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0);
-        Arc::new(PrimitiveArray::<T>::new(values.into(), nulls))
+        let nulls = self.valid.contains(&false).then(|| NullBuffer::from(self.valid));
+        Arc::new(PrimitiveArray::<T>::new(self.values.into(), nulls))
     }
 }
 
@@ -70,24 +81,18 @@ impl Column {
         let float = output.value_type == ValueType::Float;
         match (self, output.read.how) {
             (Self::Count(list), How::Count) => list.extend(of_rows.map(|words| words[0].cast_signed())),
-            (Self::Int(list), How::Sum) => {
-                list.extend(of_rows.map(|words| (words[0] > 0).then(|| saturate(int_sum(&words[1..3])))));
-            }
-            (Self::Int(list), How::Value) => {
-                list.extend(of_rows.map(|words| (words[0] > 0).then_some(words[1].cast_signed())));
-            }
+            (Self::Int(list), How::Sum) => list.extend(of_rows, |words| saturate(int_sum(&words[1..3]))),
+            (Self::Int(list), How::Value) => list.extend(of_rows, |words| words[1].cast_signed()),
             (Self::Float(list), How::Sum) => {
-                list.extend(of_rows.map(|words| {
-                    (words[0] > 0).then(|| wide::to_double_double(&words[1..5], FRACTION_BITS).0)
-                }));
+                list.extend(of_rows, |words| wide::to_double_double(&words[1..5], FRACTION_BITS).0);
             }
-            (Self::Float(list), How::Average) => list.extend(of_rows.map(|words| average(words, float))),
+            (Self::Float(list), How::Average) => list.extend(of_rows, |words| average(words, float)),
             (Self::Float(list), How::Variance { sample, root }) => {
-                list.extend(of_rows.map(|words| spread(words, float, sample, root)));
+                of_rows.for_each(|words| list.push(spread(words, float, sample, root)));
             }
-            (Self::Float(list), How::Value) => list.extend(
-                of_rows.map(|words| (words[0] > 0).then(|| ordered_to_float(words[1].cast_signed()))),
-            ),
+            (Self::Float(list), How::Value) => {
+                list.extend(of_rows, |words| ordered_to_float(words[1].cast_signed()));
+            }
             (column, How::Rows { newest, oldest, fold }) => {
                 for words in of_rows {
                     column.push_rows(&Rows { words, newest, oldest, float }, fold);
@@ -103,8 +108,8 @@ impl Column {
     pub(super) fn extend_by_nothing(&mut self, rows: usize) {
         match self {
             Self::Count(list) => list.extend(repeat_n(0, rows)),
-            Self::Int(list) => list.extend(repeat_n(None, rows)),
-            Self::Float(list) => list.extend(repeat_n(None, rows)),
+            Self::Int(list) => list.push_nulls(rows),
+            Self::Float(list) => list.push_nulls(rows),
         }
     }
 
@@ -123,7 +128,7 @@ impl Column {
                     Fold::Sum => {
                         rows.moments().map(|words| wide::to_double_double(&words[1..5], FRACTION_BITS).0)
                     }
-                    Fold::Average => rows.moments().and_then(|words| average(&words, rows.float)),
+                    Fold::Average => rows.moments().map(|words| average(&words, rows.float)),
                     Fold::Variance { sample, root } => {
                         rows.moments().and_then(|words| spread(&words, rows.float, sample, root))
                     }
@@ -208,20 +213,18 @@ impl Rows<'_> {
     }
 }
 
-/// `[n, sum…]` → sum / n.
-fn average(words: &[u64], float: bool) -> Option<f64> {
-    let n = words[0];
-    #[allow(clippy::cast_precision_loss)] // an average is a float, as in SQL
-    (n > 0).then(|| {
-        let sum = if float {
-            wide::to_double_double(&words[1..5], FRACTION_BITS).0
-        } else {
-            let sum = int_sum(&words[1..3]);
-            // Nearly always, and a tenth of the other's cost.
-            i64::try_from(sum).map_or_else(|_| sum as f64, |sum| sum as f64)
-        };
-        sum / n as f64
-    })
+/// `[n, sum…]` → sum / n, where n is not 0.
+#[inline]
+#[allow(clippy::cast_precision_loss)] // an average is a float, as in SQL
+fn average(words: &[u64], float: bool) -> f64 {
+    let sum = if float {
+        wide::to_double_double(&words[1..5], FRACTION_BITS).0
+    } else {
+        let sum = int_sum(&words[1..3]);
+        // Nearly always, and a tenth of the other's cost.
+        i64::try_from(sum).map_or_else(|_| sum as f64, |sum| sum as f64)
+    };
+    sum / words[0] as f64
 }
 
 /// `[n, sum…, squares…]` → the variance or its root.

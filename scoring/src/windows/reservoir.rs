@@ -218,14 +218,25 @@ impl Reservoir {
         let first_us = self.open[TIME][0];
         for index in 0..self.families.len() {
             let mut out = Writer::default();
-            self.pack(&self.families[index].columns, &mut out);
+            let packed = self.pack(&self.families[index].columns, &mut out);
+            let records_from = out.as_bytes().len();
             records(index, &mut out);
+            let records = records_from..out.as_bytes().len();
             let bytes: Arc<[u8]> = out.finish().into();
-            let sealed = Sealed { bytes: bytes.len() as u64, checksum: checksum(&bytes), first_us };
-            self.families[index].sealed.push_back(sealed);
-            self.store.put(self.id(index, number), bytes);
+            let id = self.id(index, number);
+            let Family { columns, read, sealed, .. } = &mut self.families[index];
+            sealed.push_back(Sealed { bytes: bytes.len() as u64, checksum: checksum(&bytes), first_us });
+            // Tails close behind the present are in it: they need not unpack it.
+            let mut take = |&column: &usize| {
+                Some(std::mem::replace(&mut self.open[column], Vec::with_capacity(SEGMENT)))
+            };
+            let unpacked = columns.iter().map(&mut take).collect();
+            let first_seq = number * SEGMENT_EVENTS;
+            let segment =
+                Segment { bytes: Arc::clone(&bytes), first_seq, events: SEGMENT, packed, unpacked, records };
+            read.insert(number, segment);
+            self.store.put(id, bytes);
         }
-        self.open.iter_mut().for_each(Vec::clear);
         self.open_segment += 1;
     }
 
@@ -234,10 +245,11 @@ impl Reservoir {
         self.pack(&(0..self.open.len()).collect::<Vec<_>>(), out);
     }
 
-    fn pack(&self, columns: &[usize], out: &mut Writer) {
+    /// Writes columns of the newest segment. Returns where each is packed.
+    fn pack(&self, columns: &[usize], out: &mut Writer) -> Vec<Range<usize>> {
         out.u64(self.open_segment);
-        out.u64(self.open[TIME].len() as u64);
-        for &index in columns {
+        out.u64(columns.first().map_or(0, |&column| self.open[column].len()) as u64);
+        let pack = |&index: &usize| {
             let column = &self.open[index];
             let mut packed = Writer::default();
             if index == TIME {
@@ -250,7 +262,10 @@ impl Reservoir {
                 codec::write(&mut packed, column);
             }
             out.bytes(packed.as_bytes());
-        }
+            let end = out.as_bytes().len();
+            end - packed.as_bytes().len()..end
+        };
+        columns.iter().map(pack).collect()
     }
 
     /// The values of `column` for `range`, appended to `out`.
@@ -282,7 +297,6 @@ impl Reservoir {
         limit: usize,
         out: &mut Vec<usize>,
     ) -> Result<(), ScoreError> {
-        out.clear();
         out.resize(edges.len(), 0);
         let (mut count, mut placed) = (0, 0);
         while placed < edges.len() && count <= limit {
@@ -294,6 +308,10 @@ impl Reservoir {
             }
             let (first, times) = self.values(TIME, seq)?;
             let times = &times[to_usize(seq - first)..];
+            if count == 0 && place_all(&times[..times.len().min(limit)], edges, inclusive, out) {
+                placed = edges.len();
+                break;
+            }
             let start = count;
             // One step passes an event or places an edge; which, is not worth guessing at.
             while placed < edges.len() && count - start < times.len() && count <= limit {
@@ -421,6 +439,41 @@ impl Reservoir {
         let whole = first + checksums.len() as u64 == self.open_segment;
         if whole { Ok(all) } else { Err(SnapshotError::Damaged("the segments do not meet the newest one")) }
     }
+}
+
+/// As [`Reservoir::count_until`], where `times` are enough for all edges, which is returned.
+///
+/// Several parts of the edges are placed at a time, since each step of one waits for the step before it.
+fn place_all(times: &[i64], edges: &[i64], inclusive: bool, out: &mut [usize]) -> bool {
+    const PARTS: usize = 4;
+    let passes = |time: i64, edge: i64| (time < edge) | ((time == edge) & inclusive);
+    let count = |edge: i64| times.partition_point(|&time| passes(time, edge));
+    let ends: [usize; PARTS] = std::array::from_fn(|part| edges.len() * (part + 1) / PARTS);
+    let counts = ends.map(|end| end.checked_sub(1).map_or(0, |last| count(edges[last])));
+    if counts[PARTS - 1] >= times.len() {
+        return false;
+    }
+    // Where each part is: its next edge, and the events counted.
+    let mut at: [(usize, usize); PARTS] = std::array::from_fn(|part| {
+        part.checked_sub(1).map_or((0, 0), |before| (ends[before], counts[before]))
+    });
+    // One step passes an event or places an edge; which, is not worth guessing at.
+    let mut step = |(placed, count): &mut (usize, usize)| {
+        out[*placed] = *count;
+        let passed = usize::from(passes(times[*count], edges[*placed]));
+        *count += passed;
+        *placed += 1 - passed;
+    };
+    let steps = |part: usize| (ends[part] - at[part].0) + (counts[part] - at[part].1);
+    for _ in 0..(0..PARTS).map(steps).min().unwrap_or(0) {
+        at.iter_mut().for_each(&mut step);
+    }
+    for (at, end) in at.iter_mut().zip(ends) {
+        while at.0 < end {
+            step(at);
+        }
+    }
+    true
 }
 
 fn fetch(store: &dyn SegmentStore, id: SegmentId, columns: usize) -> Result<Segment, ScoreError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::accumulate::{Ring, key};
 use super::dictionary::Dictionary;
-use super::drive::{Course, Feed, counting, drive, drive_history};
+use super::drive::{Course, Feed, Step, drive, drive_history, holds};
 use super::labels::relabel;
 use super::layout::{Layout, Leave, Placed};
 use super::reservoir::{CONDITIONS, KEYS, KeyOf, Reservoir, Segment, TIME};
@@ -117,16 +117,10 @@ impl WindowState {
             relabel(&self.plan, &self.labels, part.clone(), &mut conditions);
         }
         let seqs: Vec<i64> = (part.start.cast_signed()..part.end.cast_signed()).collect();
-        let moves: Vec<i64> = counting(&vec![1; seqs.len()], &conditions, placed.place.mask).collect();
-        let course = Course {
-            moves: &moves,
-            reads: &vec![0; seqs.len()],
-            seqs: &seqs,
-            keys: &keys,
-            conditions: &conditions,
-            values: &values,
-        };
-        self.counted[index] |= moves.contains(&1);
+        let steps: Vec<Step> = (0..seqs.len()).map(|event| Step::new(event, 1, false)).collect();
+        let course =
+            Course { steps: &steps, seqs: &seqs, keys: &keys, conditions: &conditions, values: &values };
+        self.counted[index] |= conditions.iter().any(|&bits| holds(bits, placed.place.mask));
         let state = &mut self.words[placed.key];
         with_accumulator!(&mut self.kinds[index], accumulator => {
             drive(accumulator, state, placed.place, course, 0, &mut Vec::new());

@@ -8,11 +8,11 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use super::accumulate::{
     Count, Extreme, ExtremeEver, First, FirstEver, FloatSum, IntSquares, IntSum, Last, Ring, key,
 };
-use super::chunked::{APPROACH, Chunked};
+use super::chunked::{APPROACH, Chunked, ahead};
 use super::course::{Happening, Passing};
 use super::dictionary::Dictionary;
 use super::distinct::Distinct;
-use super::drive::{Course, Feed, drive, drive_history, read_only};
+use super::drive::{Feed, drive, drive_history, read_only};
 use super::inputs::prepare;
 use super::labels::{Label, relabel};
 use super::lanes::{self, Lane};
@@ -65,6 +65,8 @@ pub(crate) struct WindowState {
     pub(super) courses: Vec<Happening>,
     /// What an accumulator read in a step, reused.
     pub(super) read: Vec<u64>,
+    /// The same of those that run side by side.
+    pub(super) lanes_read: Vec<Vec<u64>>,
 }
 
 /// An accumulator's kind with what it keeps beside words.
@@ -158,6 +160,7 @@ impl WindowState {
             passing: layout.tails.iter().map(|_| Passing::new(layout.columns)).collect(),
             courses: layout.courses.iter().map(|_| Happening::new(layout.columns)).collect(),
             read: Vec::new(),
+            lanes_read: Vec::new(),
             layout,
             plan,
         }
@@ -402,13 +405,13 @@ impl WindowState {
             for &dictionary in &spec.releases {
                 let passing = &self.passing[tail];
                 let numbering = &mut self.dictionaries[dictionary];
-                let mut seq = passing.first_seq;
-                for ids in passing.columns[KEYS + dictionary].chunks(APPROACH) {
-                    numbering.approach_numbers(ids.iter().map(|&id| key(id)));
-                    for &id in ids {
-                        numbering.release(key(id), seq);
-                        seq += 1;
+                let ids = &passing.columns[KEYS + dictionary];
+                for (done, (&id, seq)) in ids.iter().zip(passing.first_seq..).enumerate() {
+                    if done % APPROACH == 0 {
+                        let to_come = &ids[ahead(done, ids.len())];
+                        numbering.approach_numbers(to_come.iter().map(|&id| key(id)));
                     }
+                    numbering.release(key(id), seq);
                 }
             }
         }
@@ -432,12 +435,13 @@ impl WindowState {
         let layout = Arc::clone(&self.layout);
         let (happening, spec) = (&self.courses[group.course], &layout.courses[group.course]);
         let state = &mut self.words[group.key];
-        let lanes = |of: &[usize]| {
+        let mut lanes = |of: &[usize]| {
             let counting = of.iter().filter(|&&index| !happening.passes_by(layout.placed[index].place.mask));
             let lane = |&index: &usize| {
                 let placed = &layout.placed[index];
-                let Course { moves, values, .. } = happening.of(spec, placed);
-                (index, Lane { at: placed.place.at, moves, values, out: Vec::new() })
+                let values = happening.of(spec, placed).values;
+                let out = self.lanes_read.pop().unwrap_or_default();
+                (index, Lane { at: placed.place.at, mask: placed.place.mask, values, out })
             };
             counting.map(lane).unzip::<usize, Lane<'_>, Vec<_>, Vec<_>>()
         };
@@ -448,6 +452,7 @@ impl WindowState {
         }
         for (index, lane) in counts.iter().chain(&sums).zip(count_lanes.into_iter().chain(sum_lanes)) {
             show(&self.plan, &layout.placed[*index], &lane.out, rows, outputs);
+            self.lanes_read.push(lane.out);
         }
         for &index in &group.all {
             let placed = &layout.placed[index];
