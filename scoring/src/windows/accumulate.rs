@@ -259,8 +259,8 @@ impl Lists {
 }
 
 /// The smallest (`MIN`) or the largest value: a monotone list, so that its front is always it, and the front
-/// in the words: `[list of the others, seq of the front + 1 or 0 for none, value]`. Most events that enter or
-/// leave touch no more than that. Read as `[valid, value]`.
+/// in the words: `[list of the others, seq of the front + 1 or 0 for none, value]`. About half of the events
+/// that enter or leave, in frames of a few, touch no more than that. Read as `[valid, value]`.
 #[derive(Debug)]
 pub(super) struct Extreme<const MIN: bool>(Lists);
 
