@@ -1,6 +1,7 @@
 //! What scoring decided, and the record that carries it with its transaction.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -116,10 +117,26 @@ pub struct Decision {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shadow_reasons: Vec<Reason>,
     /// Hash of the features and rules that were in force.
-    pub ruleset: String,
+    #[serde(with = "shared")]
+    pub ruleset: Arc<str>,
     /// `name@version` of the model, when one was in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+}
+
+/// A text that many records share.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(deserializer).map(Into::into)
+    }
 }
 
 /// A transaction with its decision, as it travels on `transactions.decided`.

@@ -95,7 +95,7 @@ async fn label(log: &EmbeddedLog, decided: &[Decided]) {
 fn assert_changed_at(decided: &[Decided], before: &Ruleset, after: &Ruleset, from_seq: u64) {
     for d in decided {
         let expected = if d.seq < from_seq { before } else { after };
-        assert_eq!(d.decision.ruleset, expected.hash(), "{}, changed at {from_seq}", d.seq);
+        assert_eq!(&*d.decision.ruleset, expected.hash(), "{}, changed at {from_seq}", d.seq);
     }
 }
 
@@ -313,7 +313,7 @@ async fn rules_wait_while_the_log_does_not_reach_back_far_enough() {
     .await;
     stop(analyzer).await;
     let decided = decided(&*log).await;
-    let new: Vec<_> = decided.iter().filter(|d| d.decision.ruleset == ruleset.hash()).collect();
+    let new: Vec<_> = decided.iter().filter(|d| &*d.decision.ruleset == ruleset.hash()).collect();
     assert_eq!(new.len(), 500);
     for d in new {
         let fired = d.decision.reasons.iter().any(|reason| reason.rule == "lately");

@@ -1,5 +1,8 @@
 //! The little-endian form of checkpoints: lengths first, no padding, an XXH3 checksum at the end.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::SnapshotError;
@@ -81,12 +84,39 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
+    /// What `write` writes, after its length, as [`Self::bytes`] has it. Returns where it is.
+    pub(crate) fn sized(&mut self, write: impl FnOnce(&mut Self)) -> Range<usize> {
+        self.u64(0);
+        let from = self.0.len();
+        write(self);
+        let to = self.0.len();
+        self.0[from - size_of::<u64>()..from].copy_from_slice(&((to - from) as u64).to_le_bytes());
+        from..to
+    }
+
+    /// Forgets the bytes so far, and keeps their memory.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// As [`Self::finish`], and begins anew in the same memory.
+    pub(crate) fn end(&mut self) -> Arc<[u8]> {
+        self.checksum();
+        let bytes = self.0.as_slice().into();
+        self.clear();
+        bytes
+    }
+
     /// The bytes with their checksum, which is against accidents: it is computed on the hot path, and
     /// whoever can write a checkpoint can write any other.
     pub(crate) fn finish(mut self) -> Vec<u8> {
+        self.checksum();
+        self.0
+    }
+
+    fn checksum(&mut self) {
         let checksum = xxh3_64(&self.0);
         self.0.extend(checksum.to_le_bytes());
-        self.0
     }
 }
 

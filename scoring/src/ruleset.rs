@@ -54,6 +54,11 @@ impl Ruleset {
         &self.hash
     }
 
+    /// The same, as decisions have it.
+    pub(crate) fn shared_hash(&self) -> Arc<str> {
+        Arc::clone(&self.hash)
+    }
+
     /// Whether the same is kept for both: a [`Scorer`](crate::Scorer) of the one can go on as one of the
     /// other. Expressions around windows may differ, and so may rules.
     #[must_use]

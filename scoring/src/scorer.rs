@@ -233,7 +233,7 @@ impl Scorer {
                 risk_level: unmatched.risk_level,
                 reasons: Vec::new(),
                 shadow_reasons: Vec::new(),
-                ruleset: ruleset.hash().to_owned(),
+                ruleset: ruleset.shared_hash(),
                 model: None,
             },
             alert: unmatched.alert,

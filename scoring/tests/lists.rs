@@ -187,7 +187,7 @@ fn empty_lists_change_no_decision() {
     let decide = |source: &RulesetSource| {
         let mut scorer = Scorer::new(Ruleset::load(source).unwrap(), &store());
         let mut scored = scorer.score(&batch(&list)).unwrap();
-        scored.iter_mut().for_each(|s| s.decision.ruleset.clear());
+        scored.iter_mut().for_each(|s| s.decision.ruleset = "".into());
         scored
     };
     let decisions = decide(&with);

@@ -103,7 +103,7 @@ pub(crate) fn decided(n: u64, source_partition: u32, source_offset: u64) -> Deci
             risk_level: RiskLevel::of_score(if declined { 80 } else { 3 }),
             reasons: if declined { vec![reason("card-velocity")] } else { Vec::new() },
             shadow_reasons: if declined { vec![reason("night")] } else { Vec::new() },
-            ruleset: "abc".to_owned(),
+            ruleset: "abc".into(),
             model: None,
         },
         transaction,

@@ -98,7 +98,7 @@ pub(crate) fn decision() -> Decision {
         risk_level: RiskLevel::Elevated,
         reasons: vec![reason()],
         shadow_reasons: vec![shadow],
-        ruleset: "sha256:0011aabb".to_owned(),
+        ruleset: "sha256:0011aabb".into(),
         model: Some("trees@3".to_owned()),
     }
 }

@@ -127,7 +127,7 @@ prop_compose! {
         let risk_level = RiskLevel::of_score(risk_score);
         Decision {
             transaction_id, window_time_us, outcome, risk_score, risk_level, reasons, shadow_reasons,
-            ruleset, model,
+            ruleset: ruleset.into(), model,
         }
     }
 }

@@ -94,7 +94,7 @@ fn rows(original_ids: &ArrayRef, scored: &[Scored]) -> anyhow::Result<RecordBatc
         text(&|d| d.risk_level.as_str().to_owned()),
         text(&|d| json(&d.reasons)),
         text(&|d| json(&d.shadow_reasons)),
-        text(&|d| d.ruleset.clone()),
+        text(&|d| d.ruleset.to_string()),
     ];
     RecordBatch::try_new(Arc::clone(&SCHEMA), columns).context("decisions as rows")
 }

@@ -395,7 +395,7 @@ fn decision(transaction: &Transaction) -> Decision {
         risk_level: RiskLevel::of_score(score),
         reasons: if declined { vec![reason] } else { Vec::new() },
         shadow_reasons: Vec::new(),
-        ruleset: "sha256:00ff".to_owned(),
+        ruleset: "sha256:00ff".into(),
         model: None,
     }
 }

@@ -6,7 +6,7 @@
 //! event, and for counts and sums no branch either, so that the processor is ahead with the rows of the
 //! next events while it waits for those of this one.
 
-use super::chunked::Chunked;
+use super::drive::Course;
 use super::wide;
 
 /// One event as an accumulator sees it.
@@ -54,10 +54,10 @@ pub(super) trait Accumulate {
             _ => {}
         }
     }
-    /// Looks at what events to come, keys and arguments, will touch, so that it is near when they do. A
+    /// Asks for what the events that come after `done` steps will touch, so that it is near when they do. A
     /// hint: changes nothing.
     #[inline(always)]
-    fn approach(&self, _events: impl Iterator<Item = (u32, i64)>) {}
+    fn approach(&self, _course: &Course<'_>, _done: usize) {}
     /// Writes [`Self::READ`] words.
     #[inline(always)]
     fn read(&self, words: &[u64], out: &mut [u64]) {
@@ -149,204 +149,6 @@ impl<const SQUARES: bool> Accumulate for FloatSum<SQUARES> {
         if SQUARES {
             wide::add(&mut words[5..9], wide::signed(wide::square_of_float(value), sign));
         }
-    }
-}
-
-/// Doubly linked lists in one arena, one list per key: `[first | last << 32]`, places counted from 1.
-#[derive(Debug)]
-struct Lists {
-    nodes: Chunked<Node>,
-    used: u32,
-    free: u32,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Node {
-    seq: u64,
-    value: i64,
-    valid: bool,
-    before: u32,
-    after: u32,
-}
-
-impl Lists {
-    const fn new() -> Self {
-        Self { nodes: Chunked::new(1), used: 0, free: 0 }
-    }
-
-    fn node(&self, place: u32) -> &Node {
-        &self.nodes.row(place as usize)[0]
-    }
-
-    fn node_mut(&mut self, place: u32) -> &mut Node {
-        &mut self.nodes.row_mut(place as usize)[0]
-    }
-
-    fn first(word: u64) -> u32 {
-        (word & 0xffff_ffff) as u32
-    }
-
-    fn last(word: u64) -> u32 {
-        (word >> 32) as u32
-    }
-
-    fn push_last(&mut self, word: &mut u64, item: Item) {
-        let place = if self.free > 0 {
-            let place = self.free;
-            self.free = self.node(place).after;
-            place
-        } else {
-            self.used = self.used.checked_add(1).expect("fewer than 2^32 values fit in memory");
-            self.nodes.grow(self.used as usize + 1);
-            self.used
-        };
-        let last = Self::last(*word);
-        *self.node_mut(place) =
-            Node { seq: item.seq, value: item.value, valid: item.valid, before: last, after: 0 };
-        if last > 0 {
-            self.node_mut(last).after = place;
-            *word = u64::from(place) << 32 | u64::from(Self::first(*word));
-        } else {
-            *word = u64::from(place) << 32 | u64::from(place);
-        }
-    }
-
-    fn pop_last(&mut self, word: &mut u64) {
-        let place = Self::last(*word);
-        let before = self.node(place).before;
-        if before > 0 {
-            self.node_mut(before).after = 0;
-            *word = u64::from(before) << 32 | u64::from(Self::first(*word));
-        } else {
-            *word = 0;
-        }
-        self.give_back(place);
-    }
-
-    fn pop_first(&mut self, word: &mut u64) {
-        let place = Self::first(*word);
-        let after = self.node(place).after;
-        if after > 0 {
-            self.node_mut(after).before = 0;
-            *word = u64::from(Self::last(*word)) << 32 | u64::from(after);
-        } else {
-            *word = 0;
-        }
-        self.give_back(place);
-    }
-
-    fn give_back(&mut self, place: u32) {
-        let free = self.free;
-        self.node_mut(place).after = free;
-        self.free = place;
-    }
-
-    /// Lets go of all of a list that is not empty.
-    fn clear(&mut self, word: &mut u64) {
-        let free = self.free;
-        self.node_mut(Self::last(*word)).after = free;
-        self.free = Self::first(*word);
-        *word = 0;
-    }
-
-    fn first_of(&self, word: u64) -> Option<&Node> {
-        (word != 0).then(|| self.node(Self::first(word)))
-    }
-
-    fn last_of(&self, word: u64) -> Option<&Node> {
-        (word != 0).then(|| self.node(Self::last(word)))
-    }
-}
-
-/// The smallest (`MIN`) or the largest value: a monotone list, so that its front is always it, and the front
-/// in the words: `[list of the others, seq of the front + 1 or 0 for none, value]`. About half of the events
-/// that enter or leave, in frames of a few, touch no more than that. Read as `[valid, value]`.
-#[derive(Debug)]
-pub(super) struct Extreme<const MIN: bool>(Lists);
-
-impl<const MIN: bool> Extreme<MIN> {
-    pub(super) const fn new() -> Self {
-        Self(Lists::new())
-    }
-
-    /// Whether a value outlives a newer one: one as good does not, since it leaves before that.
-    #[inline(always)]
-    const fn better(value: i64, newer: i64) -> bool {
-        if MIN { value < newer } else { value > newer }
-    }
-
-    /// Takes in an event that does not become the front.
-    fn enter_behind(&mut self, others: &mut u64, item: Item) {
-        while self.0.last_of(*others).is_some_and(|last| !Self::better(last.value, item.value)) {
-            self.0.pop_last(others);
-        }
-        self.0.push_last(others, item);
-    }
-}
-
-impl<const MIN: bool> Accumulate for Extreme<MIN> {
-    const WORDS: usize = 3;
-    const READ: usize = 2;
-
-    #[inline(always)]
-    fn enter(&mut self, words: &mut [u64], item: Item) {
-        if words[1] > 0 && Self::better(words[2].cast_signed(), item.value) {
-            self.enter_behind(&mut words[0], item);
-            return;
-        }
-        if words[0] != 0 {
-            self.0.clear(&mut words[0]);
-        }
-        (words[1], words[2]) = (item.seq + 1, item.value.cast_unsigned());
-    }
-
-    #[inline(always)]
-    fn leave(&mut self, words: &mut [u64], item: Item) {
-        if words[1] != item.seq + 1 {
-            return;
-        }
-        (words[1], words[2]) = match self.0.first_of(words[0]) {
-            None => (0, 0),
-            Some(&Node { seq, value, .. }) => {
-                self.0.pop_first(&mut words[0]);
-                (seq + 1, value.cast_unsigned())
-            }
-        };
-    }
-
-    #[inline(always)]
-    fn read(&self, words: &[u64], out: &mut [u64]) {
-        out.copy_from_slice(&[u64::from(words[1] > 0), words[2]]);
-    }
-}
-
-/// The oldest value: all of them in order. Read as `[valid, value]`.
-#[derive(Debug)]
-pub(super) struct First(Lists);
-
-impl First {
-    pub(super) const fn new() -> Self {
-        Self(Lists::new())
-    }
-}
-
-impl Accumulate for First {
-    const WORDS: usize = 1;
-    const READ: usize = 2;
-
-    fn enter(&mut self, words: &mut [u64], item: Item) {
-        self.0.push_last(&mut words[0], item);
-    }
-
-    fn leave(&mut self, words: &mut [u64], _: Item) {
-        self.0.pop_first(&mut words[0]);
-    }
-
-    fn read(&self, words: &[u64], out: &mut [u64]) {
-        let first = self.0.first_of(words[0]);
-        out.copy_from_slice(
-            &first.map_or([0; 2], |node| [u64::from(node.valid), node.value.cast_unsigned()]),
-        );
     }
 }
 

@@ -30,11 +30,22 @@ pub(super) const APPROACH: usize = 32;
 /// take about as long as memory does.
 #[inline(always)]
 pub(super) fn ahead(done: usize, all: usize) -> Range<usize> {
-    let from = if done == 0 { 0 } else { all.min(done + APPROACH) };
-    from..all.min(done + 2 * APPROACH)
+    reach(done, all, 1)
 }
 
-impl<T: Default> Chunked<T> {
+/// The same for what has to be near before that can be asked for.
+#[inline(always)]
+pub(super) fn far_ahead(done: usize, all: usize) -> Range<usize> {
+    reach(done, all, 2)
+}
+
+#[inline(always)]
+fn reach(done: usize, all: usize, times: usize) -> Range<usize> {
+    let from = if done == 0 { 0 } else { all.min(done + times * APPROACH) };
+    from..all.min(done + (times + 1) * APPROACH)
+}
+
+impl<T: Clone + Default> Chunked<T> {
     /// No rows yet, each of `width` elements.
     pub(super) const fn new(width: usize) -> Self {
         let line = if size_of::<T>() < LINE { LINE / size_of::<T>() } else { 1 };
@@ -48,7 +59,7 @@ impl<T: Default> Chunked<T> {
             return;
         }
         while self.chunks.len() << CHUNK_BITS < rows {
-            self.chunks.push((0..CHUNK * self.stride).map(|_| T::default()).collect());
+            self.chunks.push(vec![T::default(); CHUNK * self.stride].into());
         }
     }
 
@@ -64,12 +75,17 @@ impl<T: Default> Chunked<T> {
         &mut self.chunks[row >> CHUNK_BITS][at..at + self.width]
     }
 
-    /// Asks for an element of each of some rows to come, so that they are near when they are needed. A hint:
+    /// Asks for some elements of each of some rows to come, so that they are near when they are needed. A hint:
     /// where the rows are near anyway, it does nothing.
     #[inline(always)]
-    pub(super) fn approach(&self, element: usize, rows: impl Iterator<Item = usize>) {
+    pub(super) fn approach(&self, elements: Range<usize>, rows: impl Iterator<Item = usize>) {
         if self.bytes() > NEAR_BYTES {
-            rows.for_each(|row| prefetch(&self.row(row)[element]));
+            let in_line = (LINE / size_of::<T>()).max(1);
+            // Rows begin where lines do, mostly, or lie within one.
+            let from = elements.start / in_line * in_line;
+            for row in rows {
+                self.row(row)[from..elements.end].iter().step_by(in_line).for_each(prefetch);
+            }
         }
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Happening {
     columns: Vec<Vec<i64>>,
     /// Condition bits that some event at hand has.
     bits: u64,
+    /// Per dictionary: the words of its keys' rows that nobody asked for yet.
+    far: Vec<(usize, usize)>,
 }
 
 impl Passing {
@@ -60,6 +62,7 @@ impl Happening {
             self.seqs.extend(entering.map(seqs_of).into_iter().flatten().map(u64::cast_signed));
             self.seqs.extend((first_seq.cast_signed()..).take(rows_in_all));
         }
+        self.far.clone_from(&spec.spans);
         self.bits = 0;
         if spec.conditional {
             self.bring(CONDITIONS, leaving, entering, rows);
@@ -119,8 +122,8 @@ impl Happening {
         self.steps.extend(events.map(|event| Step::new(event, sign, false)));
     }
 
-    /// What an accumulator sees of it.
-    pub(super) fn of(&self, spec: &CourseSpec, placed: &Placed) -> Course<'_> {
+    /// What an accumulator sees of it; `ahead` is as [`Course::ahead`].
+    pub(super) fn of(&self, spec: &CourseSpec, placed: &Placed, ahead: (usize, usize)) -> Course<'_> {
         let keys = self.columns[KEYS + placed.key].as_slice();
         // Where nothing is asked of a column, any will do.
         Course {
@@ -129,7 +132,14 @@ impl Happening {
             keys,
             conditions: if spec.conditional { &self.columns[CONDITIONS] } else { keys },
             values: placed.column.map_or(keys, |column| &self.columns[column]),
+            ahead,
         }
+    }
+
+    /// The words of its keys' rows that whoever comes first has to ask for ahead: then they are near for all
+    /// others. As [`Course::ahead`].
+    pub(super) fn take_far(&mut self, dictionary: usize) -> (usize, usize) {
+        std::mem::take(&mut self.far[dictionary])
     }
 
     /// Whether no event at hand counts for an accumulator that asks for these condition bits.

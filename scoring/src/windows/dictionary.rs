@@ -5,8 +5,8 @@ use std::hash::BuildHasher as _;
 use hashbrown::DefaultHashBuilder;
 
 use super::chunked::Chunked;
+use super::table::{Entry, Table, tag};
 use crate::prefetch::prefetch;
-use crate::shards::Shards;
 
 /// From the bytes of a value to a small number, and back to nothing when its last event is released.
 ///
@@ -17,7 +17,7 @@ pub(super) struct Dictionary {
     slots: Chunked<Slot>,
     capacity: u32,
     free: Vec<u32>,
-    shards: Shards<u32>,
+    numbers: Table<Numbered>,
     hasher: DefaultHashBuilder,
 }
 
@@ -26,7 +26,7 @@ const FAR_VALUES: usize = 1 << 12;
 /// Values up to this many bytes are kept in the slot itself: one cache line less to wait for.
 const SHORT_BYTES: usize = 38;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Value {
     Short { len: u8, bytes: [u8; SHORT_BYTES] },
     Long(Box<[u8]>),
@@ -59,7 +59,7 @@ impl Value {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 #[repr(align(64))] // one cache line each
 struct Slot {
     value: Value,
@@ -71,13 +71,42 @@ struct Slot {
     live: bool,
 }
 
+/// Where a number is found: one more than it, or 0.
+#[derive(Debug, Clone, Copy, Default)]
+struct Numbered {
+    tag: u32,
+    after: u32,
+}
+
+impl Numbered {
+    const fn new(id: u32, hash: u64) -> Self {
+        Self { tag: tag(hash), after: id + 1 }
+    }
+
+    const fn id(self) -> u32 {
+        self.after - 1
+    }
+}
+
+impl Entry for Numbered {
+    #[inline(always)]
+    fn tag(&self) -> u32 {
+        self.tag
+    }
+
+    #[inline(always)]
+    fn is_none(&self) -> bool {
+        self.after == 0
+    }
+}
+
 impl Dictionary {
     pub(super) fn new() -> Self {
         Self {
             slots: Chunked::new(1),
             capacity: 0,
             free: Vec::new(),
-            shards: Shards::new(),
+            numbers: Table::new(),
             hasher: DefaultHashBuilder::default(),
         }
     }
@@ -92,15 +121,16 @@ impl Dictionary {
     /// segment `home`.
     #[inline]
     pub(super) fn acquire(&mut self, value: &[u8], hash: u64, seq: u64, home: u64) -> (u32, bool) {
-        let shard = self.shards.of_mut(hash);
-        let slots = &mut self.slots;
-        if let Some(&id) = shard.find(hash, |&id| {
-            let slot = &slots.row(id as usize)[0];
-            slot.hash == hash && slot.value.as_bytes() == value
-        }) {
-            slots.row_mut(id as usize)[0].last_seq = seq;
-            return (id, false);
-        }
+        let (numbers, slots) = (self.numbers.of_mut(hash), &mut self.slots);
+        let is_it = |entry: &Numbered| slots.row(entry.id() as usize)[0].value.as_bytes() == value;
+        let place = match numbers.seek(tag(hash), is_it) {
+            Ok(place) => {
+                let id = numbers.at_mut(place).id();
+                slots.row_mut(id as usize)[0].last_seq = seq;
+                return (id, false);
+            }
+            Err(place) => place,
+        };
         let id = self.free.pop().unwrap_or_else(|| {
             self.capacity = self.capacity.checked_add(1).expect("fewer than 2^32 live keys fit in memory");
             slots.grow(self.capacity as usize);
@@ -108,29 +138,50 @@ impl Dictionary {
         });
         slots.row_mut(id as usize)[0] =
             Slot { value: Value::new(value), hash, last_seq: seq, home: short(home), live: true };
-        shard.insert_unique(hash, id, |&id| slots.row(id as usize)[0].hash);
+        numbers.put(place, Numbered::new(id, hash));
         (id, true)
     }
 
-    /// Looks at where values of these hashes are to be found, so that they are near when they are asked
-    /// for. A hint: changes nothing.
+    /// Asks for the memory that says where values are to be found, `far` ahead, and for that of the values
+    /// themselves, `near`. A hint: changes nothing.
     #[inline(always)]
-    pub(super) fn approach(&self, hashes: &[u64]) {
+    pub(super) fn approach(&self, far: &[u64], near: &[u64]) {
         if self.live() < FAR_VALUES {
             return;
         }
-        for &hash in hashes {
-            self.shards.of(hash).find(hash, |&id| {
-                prefetch(&self.slots.row(id as usize)[0]);
-                false
+        far.iter().for_each(|&hash| self.numbers.approach(hash));
+        // New values go where others were.
+        let free = &self.free[self.free.len().saturating_sub(near.len())..];
+        free.iter().for_each(|&id| prefetch(&self.slots.row(id as usize)[0]));
+        for &hash in near {
+            let _ = self.numbers.of(hash).seek(tag(hash), |entry| {
+                prefetch(&self.slots.row(entry.id() as usize)[0]);
+                true
             });
         }
     }
 
-    /// The same for numbers that are about to be released.
+    /// Asks for the memory of a number to come.
     #[inline(always)]
-    pub(super) fn approach_numbers(&self, ids: impl Iterator<Item = u32>) {
-        self.slots.approach(0, ids.map(|id| id as usize));
+    pub(super) fn approach_number(&self, id: u32) {
+        if self.live() >= FAR_VALUES {
+            self.slot(id).into_iter().for_each(prefetch);
+        }
+    }
+
+    /// The same for where numbers are found, of those that their event is the newest of: they are about to be
+    /// released.
+    #[inline(always)]
+    pub(super) fn approach_release(&self, events: impl Iterator<Item = (u32, u64)>) {
+        if self.live() < FAR_VALUES {
+            return;
+        }
+        for (id, seq) in events {
+            let slot = &self.slots.row(id as usize)[0];
+            if slot.last_seq == seq {
+                self.numbers.approach(slot.hash);
+            }
+        }
     }
 
     /// Event `seq` has the same value as the one before it.
@@ -147,8 +198,9 @@ impl Dictionary {
             return;
         }
         let Slot { hash, .. } = std::mem::take(slot);
-        if let Ok(entry) = self.shards.of_mut(hash).find_entry(hash, |&other| other == id) {
-            entry.remove();
+        let numbers = self.numbers.of_mut(hash);
+        if let Ok(place) = numbers.seek(tag(hash), |entry| entry.id() == id) {
+            numbers.remove(place);
         }
         self.free.push(id);
     }
@@ -211,9 +263,9 @@ impl Dictionary {
         for id in (0..self.capacity).rev() {
             let slot = &mut self.slots.row_mut(id as usize)[0];
             if slot.live {
-                let hash = slot.hash;
-                let slots = &self.slots;
-                self.shards.of_mut(hash).insert_unique(hash, id, |&id| slots.row(id as usize)[0].hash);
+                let numbers = self.numbers.of_mut(slot.hash);
+                let (Ok(place) | Err(place)) = numbers.seek(tag(slot.hash), |_| false);
+                numbers.put(place, Numbered::new(id, slot.hash));
             } else {
                 *slot = Slot::default();
                 self.free.push(id);

@@ -3,17 +3,40 @@
 use std::hash::BuildHasher as _;
 use std::hint::black_box;
 
-use rustc_hash::FxBuildHasher;
+use hashbrown::DefaultHashBuilder;
 
 use super::accumulate::{Accumulate, Item, key};
-use crate::shards::Shards;
+use super::drive::Course;
+use super::table::{Entry, Table, tag};
 
 /// How many different values: `[n, value | times << 32]`, and how often each (key, value) pair occurs
 /// whose value is not the one in the words. Most keys have one value, and need no more than the words.
 #[derive(Debug)]
 pub(super) struct Distinct {
-    shards: Shards<(u64, u32)>,
+    table: Table<Pair>,
     pairs: usize,
+    hasher: DefaultHashBuilder,
+}
+
+/// How often a value occurs for a key.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pair {
+    id: u32,
+    value: u32,
+    times: u32,
+    tag: u32,
+}
+
+impl Entry for Pair {
+    #[inline(always)]
+    fn tag(&self) -> u32 {
+        self.tag
+    }
+
+    #[inline(always)]
+    fn is_none(&self) -> bool {
+        self.times == 0
+    }
 }
 
 /// From how many pairs on the table no longer fits the processor's nearer caches.
@@ -21,49 +44,54 @@ const FAR_PAIRS: usize = 1 << 14;
 
 impl Distinct {
     pub(super) fn new() -> Self {
-        Self { shards: Shards::new(), pairs: 0 }
+        Self { table: Table::new(), pairs: 0, hasher: DefaultHashBuilder::default() }
+    }
+
+    #[inline(always)]
+    fn hash(&self, id: u32, value: u32) -> u64 {
+        self.hasher.hash_one(u64::from(id) << 32 | u64::from(value))
     }
 
     /// Lets an event enter or leave whose value is not the one in the words.
     fn apply_to_others(&mut self, words: &mut [u64], sign: i64, id: u32, value: u32) {
         match sign {
-            1 if self.enter_table(id, value) => {}
-            1 => {
-                words[0] += 1;
-                if Near::of(words[1]).times > 0 {
-                    self.insert(id, value);
-                } else {
-                    words[1] = Near { value, times: 1 }.word();
-                }
-            }
-            -1 => words[0] -= u64::from(self.leave_table(id, value)),
+            1 => self.enter_other(words, id, value),
+            -1 => words[0] -= u64::from(self.leave_other(id, value)),
             _ => {}
         }
     }
 
-    /// Takes in another occurrence of a pair that is in the table. Returns whether it is.
-    fn enter_table(&mut self, id: u32, value: u32) -> bool {
-        let (pair, hash) = pair(id, value);
-        let found = self.shards.of_mut(hash).find_mut(hash, |entry| entry.0 == pair);
-        found.map(|(_, times)| *times += 1).is_some()
-    }
-
-    fn insert(&mut self, id: u32, value: u32) {
-        let (pair, hash) = pair(id, value);
-        self.shards.of_mut(hash).insert_unique(hash, (pair, 1), |entry| FxBuildHasher.hash_one(entry.0));
-        self.pairs += 1;
+    #[inline]
+    fn enter_other(&mut self, words: &mut [u64], id: u32, value: u32) {
+        let hash = self.hash(id, value);
+        let (shard, tag) = (self.table.of_mut(hash), tag(hash));
+        match shard.seek(tag, |pair| (pair.id, pair.value) == (id, value)) {
+            Ok(place) => shard.at_mut(place).times += 1,
+            Err(place) => {
+                words[0] += 1;
+                if Near::of(words[1]).times > 0 {
+                    shard.put(place, Pair { id, value, times: 1, tag });
+                    self.pairs += 1;
+                } else {
+                    words[1] = Near { value, times: 1 }.word();
+                }
+            }
+        }
     }
 
     /// Takes an occurrence of a pair out of the table. Returns whether it was the last.
-    fn leave_table(&mut self, id: u32, value: u32) -> bool {
-        let (pair, hash) = pair(id, value);
-        let Ok(mut entry) = self.shards.of_mut(hash).find_entry(hash, |entry| entry.0 == pair) else {
+    #[inline]
+    fn leave_other(&mut self, id: u32, value: u32) -> bool {
+        let hash = self.hash(id, value);
+        let shard = self.table.of_mut(hash);
+        let Ok(place) = shard.seek(tag(hash), |pair| (pair.id, pair.value) == (id, value)) else {
             return false;
         };
-        entry.get_mut().1 -= 1;
-        let last = entry.get().1 == 0;
+        let times = &mut shard.at_mut(place).times;
+        *times -= 1;
+        let last = *times == 0;
         if last {
-            entry.remove();
+            shard.remove(place);
             self.pairs -= 1;
         }
         last
@@ -89,28 +117,16 @@ impl Near {
     }
 }
 
-#[inline(always)]
-fn pair(id: u32, value: u32) -> (u64, u64) {
-    let pair = u64::from(id) << 32 | u64::from(value);
-    (pair, FxBuildHasher.hash_one(pair))
-}
-
 impl Accumulate for Distinct {
     const WORDS: usize = 2;
     const READ: usize = 1;
 
-    #[inline(always)]
-    fn approach(&self, events: impl Iterator<Item = (u32, i64)>) {
+    #[inline(never)]
+    fn approach(&self, course: &Course<'_>, done: usize) {
         if self.pairs < FAR_PAIRS {
             return;
         }
-        let mut found = 0_u32;
-        for (id, value) in events {
-            let (pair, hash) = pair(id, key(value));
-            found = found
-                .wrapping_add(self.shards.of(hash).find(hash, |entry| entry.0 == pair).map_or(0, |e| e.1));
-        }
-        black_box(found);
+        course.coming(done).for_each(|(id, value)| self.table.approach(self.hash(id, key(value))));
     }
 
     #[inline(always)]

@@ -101,6 +101,8 @@ pub(super) struct Course<'a> {
     pub(super) conditions: &'a [i64],
     /// The argument; anything where none is needed.
     pub(super) values: &'a [i64],
+    /// From which word of a key's row on, and up to which, to ask for its memory ahead.
+    pub(super) ahead: (usize, usize),
 }
 
 impl Course<'_> {
@@ -118,10 +120,21 @@ impl Course<'_> {
 
     /// Key and argument of the events that are [`ahead`].
     #[inline(always)]
-    pub(super) fn coming(&self, done: usize) -> impl Iterator<Item = (u32, i64)> + Clone {
+    pub(super) fn coming(&self, done: usize) -> impl Iterator<Item = (u32, i64)> {
         self.steps[ahead(done, self.steps.len())]
             .iter()
             .map(|step| (key(self.keys[step.event()]), self.values[step.event()]))
+    }
+
+    /// Asks for the rows of keys of the events that are [`ahead`].
+    ///
+    /// Not inlined: the loops around it need the processor's registers for themselves.
+    #[inline(never)]
+    pub(super) fn approach(&self, state: &Chunked<u64>, done: usize) {
+        let (from, to) = self.ahead;
+        if from < to {
+            state.approach(from..to, self.coming(done).map(|(id, _)| id as usize));
+        }
     }
 }
 
@@ -138,23 +151,23 @@ pub(super) fn drive<A: Accumulate>(
     out.resize((rows + 1) * A::READ, 0);
     let course = course.even();
     let mut row = 0;
-    for (done, step) in course.steps.iter().enumerate() {
-        if done % APPROACH == 0 {
-            state.approach(place.at, course.coming(done).map(|(id, _)| id as usize));
-            accumulator.approach(course.coming(done));
+    for (part, steps) in course.steps.chunks(APPROACH).enumerate() {
+        course.approach(state, part * APPROACH);
+        accumulator.approach(&course, part * APPROACH);
+        for step in steps {
+            let event = step.event();
+            let conditions = course.conditions[event];
+            let item = Item {
+                seq: course.seqs[event].cast_unsigned(),
+                key: key(course.keys[event]),
+                value: course.values[event],
+                valid: holds(conditions, place.valid_mask),
+            };
+            let words = &mut state.row_mut(item.key as usize)[place.at..place.at + A::WORDS];
+            accumulator.apply(words, step.counted(conditions, place.mask), item);
+            accumulator.read(words, &mut out[row * A::READ..(row + 1) * A::READ]);
+            row += step.reads();
         }
-        let event = step.event();
-        let conditions = course.conditions[event];
-        let item = Item {
-            seq: course.seqs[event].cast_unsigned(),
-            key: key(course.keys[event]),
-            value: course.values[event],
-            valid: holds(conditions, place.valid_mask),
-        };
-        let words = &mut state.row_mut(item.key as usize)[place.at..place.at + A::WORDS];
-        accumulator.apply(words, step.counted(conditions, place.mask), item);
-        accumulator.read(words, &mut out[row * A::READ..(row + 1) * A::READ]);
-        row += step.reads();
     }
     out.truncate(rows * A::READ);
 }

@@ -5,13 +5,14 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{cast, concat};
-use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
+use datafusion::arrow::datatypes::{ArrowNativeType as _, DataType, Float64Type, Int64Type};
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::chunked::{APPROACH, ahead};
+use super::chunked::{APPROACH, ahead, far_ahead};
 use super::dictionary::Dictionary;
-use super::reservoir::{CONDITIONS, KEYS, KeyRecord, SEGMENT_EVENTS, TIME};
+use super::records::KeyRecord;
+use super::reservoir::{CONDITIONS, KEYS, SEGMENT_EVENTS, TIME};
 use super::spec::{ConditionSpec, Magnitude, ValueSpec, ValueType, WindowPlan};
 use super::values::float_to_ordered;
 use super::wide::{FLOAT_LIMIT, SQUARE_LIMIT};
@@ -33,7 +34,7 @@ pub(super) fn prepare(
     times_us: &[i64],
     first_seq: u64,
     dictionaries: &mut [Dictionary],
-    new_keys: &mut impl Extend<KeyRecord>,
+    new_keys: &mut Vec<KeyRecord>,
     probe: &mut dyn Probe,
 ) -> Result<Vec<Vec<i64>>, ScoreError> {
     let rows = batch.num_rows();
@@ -88,11 +89,17 @@ impl KeyColumn {
         })
     }
 
-    /// Whether all rows have the same value, because none has any.
-    fn is_unknown(&self) -> bool {
+    /// Whether all rows have the same value, or none: as in what nobody sends, and with one merchant alone.
+    fn is_constant(&self) -> bool {
         match self {
-            Self::Text(array) => array.null_count() == array.len(),
-            Self::Number(array) => array.null_count() == array.len(),
+            Self::Text(array) => match array.null_count() {
+                0 => is_one_text(array),
+                nulls => nulls == array.len(),
+            },
+            Self::Number(array) => match array.null_count() {
+                0 => array.values().windows(2).all(|pair| pair[0] == pair[1]),
+                nulls => nulls == array.len(),
+            },
         }
     }
 
@@ -116,6 +123,17 @@ impl KeyColumn {
     }
 }
 
+/// Whether all texts, of which none is null, are the same: all are as long, and the bytes go on as they began.
+fn is_one_text(texts: &StringArray) -> bool {
+    let (Some(&first), Some(&last)) = (texts.value_offsets().first(), texts.value_offsets().last()) else {
+        return true;
+    };
+    let bytes = &texts.value_data()[first.as_usize()..last.as_usize()];
+    let length = bytes.len().checked_div(texts.len()).unwrap_or(0);
+    let as_long = |pair: &[i32]| (pair[1] - pair[0]).as_usize() == length;
+    texts.value_offsets().windows(2).all(as_long) && bytes[length..] == bytes[..bytes.len() - length]
+}
+
 /// Whether values of a type can be keys, or be counted as distinct.
 pub(crate) fn can_be_key(data_type: &DataType) -> bool {
     matches!(
@@ -136,13 +154,13 @@ fn number(
     rows: usize,
     first_seq: u64,
     dictionary: &mut Dictionary,
-    new_keys: &mut impl Extend<KeyRecord>,
+    new_keys: &mut Vec<KeyRecord>,
 ) -> Vec<i64> {
     if rows == 0 {
         return Vec::new();
     }
     // One value for all of them needs to be looked up once.
-    let (rows, repeated) = if keys.iter().all(KeyColumn::is_unknown) { (1, rows - 1) } else { (rows, 0) };
+    let (rows, repeated) = if keys.iter().all(KeyColumn::is_constant) { (1, rows - 1) } else { (rows, 0) };
     let mut ids = if let [KeyColumn::Text(texts)] = keys {
         let value = |row: usize| match texts.value(row) {
             _ if texts.is_null(row) => NULL_TEXT,
@@ -180,7 +198,7 @@ fn look_up<'a>(
     value: impl Fn(usize) -> &'a [u8],
     first_seq: u64,
     dictionary: &mut Dictionary,
-    new_keys: &mut impl Extend<KeyRecord>,
+    new_keys: &mut Vec<KeyRecord>,
 ) -> Vec<i64> {
     // All hashes first, so that the look-ups that follow can wait for memory together.
     let hashes: Vec<u64> = (0..rows).map(|row| dictionary.hash(value(row))).collect();
@@ -188,7 +206,7 @@ fn look_up<'a>(
     let mut ids = Vec::with_capacity(rows);
     for (row, seq) in (0..rows).zip(first_seq..) {
         if row % APPROACH == 0 {
-            dictionary.approach(&hashes[ahead(row, rows)]);
+            dictionary.approach(&hashes[far_ahead(row, rows)], &hashes[ahead(row, rows)]);
         }
         let (value, hash) = (value(row), hashes[row]);
         // Many keys are the same as the one before.
@@ -202,7 +220,7 @@ fn look_up<'a>(
         }
         let (id, new) = dictionary.acquire(value, hash, seq, seq / SEGMENT_EVENTS);
         if new {
-            new_keys.extend([KeyRecord { dictionary: index, id, since: seq, history: Vec::new() }]);
+            new_keys.push(KeyRecord { dictionary: index, id, since: seq, history: Box::default() });
         }
         before = Some((value, hash, id));
         ids.push(i64::from(id));

@@ -5,10 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::drive::{Course, Step, drive, holds};
+use super::kind::{Kind, with_accumulator};
 use super::layout::Leave;
-use super::reservoir::{CONDITIONS, KEYS, LabelRecord, TIME};
+use super::records::LabelRecord;
+use super::reservoir::{CONDITIONS, KEYS, TIME};
 use super::spec::WindowPlan;
-use super::state::{Kind, WindowState, with_accumulator};
+use super::state::WindowState;
 use crate::error::ScoreError;
 
 /// What became known of an earlier transaction, and when.
@@ -111,6 +113,7 @@ impl WindowState {
                 keys: &keys,
                 conditions: &conditions,
                 values: &values,
+                ahead: (0, 0),
             };
             self.counted[index] = true;
             let state = &mut self.words[placed.key];

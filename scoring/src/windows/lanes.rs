@@ -71,33 +71,32 @@ fn side_by_side<const COUNTS: usize, const SUMS: usize>(
 ) {
     let course = course.even();
     let events = course.keys.len();
-    let nearest = counts.first().or(sums.first()).map_or(0, |lane| lane.at);
     // Lanes of this function's own: nothing else can write to them, so they stay in registers.
     let mut counts_of = counts.each_mut().map(|lane| lane.run::<{ Count::READ }>(events, rows));
     let mut sums_of = sums.each_mut().map(|lane| lane.run::<{ IntSum::READ }>(events, rows));
     let mut row = 0;
-    for (done, step) in course.steps.iter().enumerate() {
-        if done % APPROACH == 0 {
-            state.approach(nearest, course.coming(done).map(|(id, _)| id as usize));
+    for (part, steps) in course.steps.chunks(APPROACH).enumerate() {
+        course.approach(state, part * APPROACH);
+        for step in steps {
+            let event = step.event();
+            let words = state.row_mut(key(course.keys[event]) as usize);
+            let conditions = course.conditions[event];
+            for lane in &mut counts_of {
+                let own = &mut words[lane.at..lane.at + Count::WORDS];
+                own[0] = own[0].wrapping_add_signed(step.counted(conditions, lane.mask));
+                lane.out[row] = [own[0]];
+            }
+            for lane in &mut sums_of {
+                let own = &mut words[lane.at..lane.at + IntSum::WORDS];
+                let sign = step.counted(conditions, lane.mask);
+                let n = own[0].wrapping_add_signed(sign);
+                let (low, high) = plus(int_sum(&own[1..]), times(lane.values[event], sign));
+                // Not read back from the row: a processor cannot forward what several stores wrote to one load.
+                (own[0], own[1], own[2]) = (n, low, high);
+                lane.out[row] = [n, low, high];
+            }
+            row += step.reads();
         }
-        let event = step.event();
-        let words = state.row_mut(key(course.keys[event]) as usize);
-        let conditions = course.conditions[event];
-        for lane in &mut counts_of {
-            let own = &mut words[lane.at..lane.at + Count::WORDS];
-            own[0] = own[0].wrapping_add_signed(step.counted(conditions, lane.mask));
-            lane.out[row] = [own[0]];
-        }
-        for lane in &mut sums_of {
-            let own = &mut words[lane.at..lane.at + IntSum::WORDS];
-            let sign = step.counted(conditions, lane.mask);
-            let n = own[0].wrapping_add_signed(sign);
-            let (low, high) = plus(int_sum(&own[1..]), times(lane.values[event], sign));
-            // Not read back from the row: a processor cannot forward what several stores wrote to one load.
-            (own[0], own[1], own[2]) = (n, low, high);
-            lane.out[row] = [n, low, high];
-        }
-        row += step.reads();
     }
     counts.iter_mut().for_each(|lane| lane.out.truncate(rows * Count::READ));
     sums.iter_mut().for_each(|lane| lane.out.truncate(rows * IntSum::READ));

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::accumulate::{
-    Accumulate as _, Count, Extreme, ExtremeEver, First, FirstEver, FloatSum, IntSquares, IntSum, Last,
-    ring_words,
+    Accumulate as _, Count, ExtremeEver, FirstEver, FloatSum, IntSquares, IntSum, Last, ring_words,
 };
 use super::distinct::Distinct;
 use super::drive::Place;
 use super::lanes::SIDE_BY_SIDE;
+use super::ordered::{Extreme, First};
 use super::reservoir::{CONDITIONS, FamilySpec, KEYS, TIME};
 use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
 
@@ -54,6 +54,8 @@ pub(super) struct CourseSpec {
     pub(super) leave: usize,
     /// The reservoir's columns that its accumulators read, each with the condition bits that they ask for.
     pub(super) columns: BTreeMap<usize, BTreeSet<u64>>,
+    /// Per dictionary: from which word of a key's row on, and up to which, it has accumulators.
+    pub(super) spans: Vec<(usize, usize)>,
     /// Whether its accumulators ask for conditions at all.
     pub(super) conditional: bool,
     /// Whether some accumulator tells events apart by their numbers.
@@ -189,6 +191,7 @@ impl Layout {
                             enter,
                             leave: tail,
                             columns: BTreeMap::new(),
+                            spans: vec![(0, 0); words.len()],
                             conditional: false,
                             seqs: false,
                             accumulators: Vec::new(),
@@ -197,6 +200,11 @@ impl Layout {
                     });
                     let of_course = &mut courses[course];
                     of_course.accumulators.push(index);
+                    let (from, to) = &mut of_course.spans[spec.key];
+                    if from == to {
+                        *from = place.at;
+                    }
+                    *to = place.at + place.words;
                     of_course.conditional |= is_conditional(&spec);
                     of_course.seqs |= matches!(spec.keep, Keep::Min(_) | Keep::Max(_));
                     for column in column(spec.keep, first_value).into_iter().chain([KEYS + spec.key]) {

@@ -2,17 +2,18 @@
 //!
 //! - [`spec`]: the plan: which accumulators, over which frames, of which inputs.
 //! - [`inputs`]: a batch of transactions → columns of numbers: time, condition bits, keys, values.
-//! - [`dictionary`]: key bytes ↔ small numbers.
-//! - [`reservoir`]: the events that windows still need, packed by [`codec`].
+//! - [`dictionary`]: key bytes ↔ small numbers, found by [`table`].
+//! - [`reservoir`]: the events that windows still need, in [`segment`]s packed by [`codec`], with the [`records`] of
+//!   their keys.
 //! - [`layout`]: which tail brings which events to which accumulator.
 //! - [`accumulate`]: what is kept per key, with [`wide`] numbers in [`chunked`] rows; [`distinct`]: the same
-//!   for different values.
+//!   for different values; [`ordered`]: for the oldest, smallest and largest one; [`kind`]: one of them all.
 //! - [`state`]: all of it, moved on from batch to batch.
 //! - [`drive`]: the loop that takes each of them through a batch.
 //! - [`lanes`]: the same for several counts and sums at once.
 //! - [`course`]: the events of a step and its rows, in order.
 //! - [`labels`]: what events turn out to be, when that becomes known.
-//! - [`restore`]: the state again, from a checkpoint.
+//! - [`save`]: what goes into segments and checkpoints; [`restore`]: the state again, from them.
 //! - [`read`]: what accumulators hold → the windows' columns.
 //!
 //! After Feedzai's Railgun (Gomes et al., 2021): one reservoir, one tail per distinct frame bound,
@@ -27,14 +28,20 @@ mod dictionary;
 mod distinct;
 mod drive;
 pub(crate) mod inputs;
+mod kind;
 mod labels;
 mod lanes;
 pub(crate) mod layout;
+mod ordered;
 mod read;
+mod records;
 mod reservoir;
 mod restore;
+mod save;
+mod segment;
 pub(crate) mod spec;
 pub(crate) mod state;
+mod table;
 pub(crate) mod values;
 mod wide;
 

@@ -9,8 +9,9 @@ use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{Float64Type, Int64Type};
 
-use super::accumulate::{Accumulate, Count, Extreme, FloatSum, IntSquares, IntSum, int_sum};
+use super::accumulate::{Accumulate, Count, FloatSum, IntSquares, IntSum, int_sum};
 use super::distinct::Distinct;
+use super::ordered::Extreme;
 use super::spec::{Fold, How, OutputSpec, ValueType};
 use super::values::ordered_to_float;
 use super::wide::{self, FRACTION_BITS, Wide};

@@ -11,14 +11,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::codec;
-use crate::binary::{Reader, Writer};
+use super::records::{KeyRecord, Records};
+use super::segment::{Segment, Spare, checksum, fetch};
+use crate::binary::Writer;
 use crate::error::{ScoreError, SnapshotError};
 use crate::store::{SegmentId, SegmentStore};
 
 /// Events per segment: packing one takes about a millisecond at most, unpacking a column of one
 /// some microseconds.
 pub(super) const SEGMENT_EVENTS: u64 = 8_192;
-const SEGMENT: usize = SEGMENT_EVENTS as usize;
+pub(super) const SEGMENT: usize = SEGMENT_EVENTS as usize;
 
 /// The column of window times.
 pub(super) const TIME: usize = 0;
@@ -26,40 +28,6 @@ pub(super) const TIME: usize = 0;
 pub(super) const CONDITIONS: usize = 1;
 /// The first column of key numbers; after them come the values.
 pub(super) const KEYS: usize = 2;
-
-/// A value that is written beside its number, with what is kept of its whole history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct KeyRecord {
-    /// Which dictionary.
-    pub(super) dictionary: usize,
-    /// The number.
-    pub(super) id: u32,
-    /// The first event that is not in `history` yet.
-    pub(super) since: u64,
-    /// The words of its history accumulators, when they are not all zero.
-    pub(super) history: Vec<u64>,
-}
-
-/// A record and the value it is of.
-pub(super) type KeyOf = (KeyRecord, Box<[u8]>);
-
-/// What an event turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LabelRecord {
-    /// The event.
-    pub(super) seq: u64,
-    /// Fraud, or legit.
-    pub(super) fraud: bool,
-}
-
-/// What a segment says beside its events.
-#[derive(Debug, Default)]
-pub(super) struct Records {
-    /// Keys that live in it.
-    pub(super) keys: Vec<KeyOf>,
-    /// Labels that came while it was the newest one, in order; of events in it or before it.
-    pub(super) labels: Vec<LabelRecord>,
-}
 
 /// Columns that are needed for about as long: kept in segments of their own, so that what short windows
 /// ask for does not lie about for as long as the longest window is.
@@ -80,6 +48,10 @@ pub(super) struct Reservoir {
     open: Vec<Vec<i64>>,
     open_segment: u64,
     families: Vec<Family>,
+    /// Columns to be used again.
+    spare: Spare,
+    /// What a segment is packed into, reused.
+    packed: Writer,
     /// Per column: its family, and which of the family's columns it is.
     place: Vec<(usize, usize)>,
 }
@@ -107,18 +79,6 @@ struct Sealed {
     first_us: i64,
 }
 
-/// A sealed segment, its columns unpacked when they are first asked for.
-#[derive(Debug)]
-pub(super) struct Segment {
-    bytes: Arc<[u8]>,
-    first_seq: u64,
-    events: usize,
-    /// Where each column is packed.
-    packed: Vec<Range<usize>>,
-    unpacked: Vec<Option<Vec<i64>>>,
-    records: Range<usize>,
-}
-
 impl Reservoir {
     /// The first of `families` has the times; they are stored as the reservoirs from `first_reservoir` on.
     pub(super) fn new(first_reservoir: u32, families: &[FamilySpec], store: Arc<dyn SegmentStore>) -> Self {
@@ -142,6 +102,8 @@ impl Reservoir {
             open: vec![Vec::with_capacity(SEGMENT); columns],
             open_segment: 0,
             families: (first_reservoir..).zip(families).map(family).collect(),
+            spare: Spare::default(),
+            packed: Writer::default(),
             place,
         }
     }
@@ -216,27 +178,23 @@ impl Reservoir {
         }
         let number = self.open_segment;
         let first_us = self.open[TIME][0];
+        let mut out = std::mem::take(&mut self.packed);
         for index in 0..self.families.len() {
-            let mut out = Writer::default();
             let packed = self.pack(&self.families[index].columns, &mut out);
             let records_from = out.as_bytes().len();
             records(index, &mut out);
             let records = records_from..out.as_bytes().len();
-            let bytes: Arc<[u8]> = out.finish().into();
+            let bytes: Arc<[u8]> = out.end();
             let id = self.id(index, number);
             let Family { columns, read, sealed, .. } = &mut self.families[index];
             sealed.push_back(Sealed { bytes: bytes.len() as u64, checksum: checksum(&bytes), first_us });
             // Tails close behind the present are in it: they need not unpack it.
-            let mut take = |&column: &usize| {
-                Some(std::mem::replace(&mut self.open[column], Vec::with_capacity(SEGMENT)))
-            };
-            let unpacked = columns.iter().map(&mut take).collect();
-            let first_seq = number * SEGMENT_EVENTS;
-            let segment =
-                Segment { bytes: Arc::clone(&bytes), first_seq, events: SEGMENT, packed, unpacked, records };
-            read.insert(number, segment);
+            let take = |&column: &usize| std::mem::replace(&mut self.open[column], self.spare.take());
+            let at_hand = columns.iter().map(take).collect();
+            read.insert(number, Segment::at_hand(Arc::clone(&bytes), number, packed, at_hand, records));
             self.store.put(id, bytes);
         }
+        self.packed = out;
         self.open_segment += 1;
     }
 
@@ -251,19 +209,18 @@ impl Reservoir {
         out.u64(columns.first().map_or(0, |&column| self.open[column].len()) as u64);
         let pack = |&index: &usize| {
             let column = &self.open[index];
-            let mut packed = Writer::default();
-            if index == TIME {
-                // Times rise: their steps are small.
-                let first = column.first().copied().unwrap_or(0);
-                let steps: Vec<i64> = column.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
-                packed.i64(first);
-                codec::write(&mut packed, &steps);
-            } else {
-                codec::write(&mut packed, column);
-            }
-            out.bytes(packed.as_bytes());
-            let end = out.as_bytes().len();
-            end - packed.as_bytes().len()..end
+            out.sized(|out| {
+                if index == TIME {
+                    // Times rise: their steps are small.
+                    let first = column.first().copied().unwrap_or(0);
+                    let steps: Vec<i64> =
+                        column.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
+                    out.i64(first);
+                    codec::write(out, &steps);
+                } else {
+                    codec::write(out, column);
+                }
+            })
         };
         columns.iter().map(pack).collect()
     }
@@ -287,8 +244,8 @@ impl Reservoir {
     }
 
     /// For each of `edges`, which rise: how many events from `from` on have a time below it, or not
-    /// above it if `inclusive`; appended to `out`. Ends early once `limit` events are counted, leaving
-    /// out the edges it could not place.
+    /// above it if `inclusive`; `out` becomes them. Ends early once more than `limit` events are counted,
+    /// leaving out the edges it could not place.
     pub(super) fn count_until(
         &mut self,
         from: u64,
@@ -308,19 +265,14 @@ impl Reservoir {
             }
             let (first, times) = self.values(TIME, seq)?;
             let times = &times[to_usize(seq - first)..];
-            if count == 0 && place_all(&times[..times.len().min(limit)], edges, inclusive, out) {
-                placed = edges.len();
-                break;
-            }
-            let start = count;
-            // One step passes an event or places an edge; which, is not worth guessing at.
-            while placed < edges.len() && count - start < times.len() && count <= limit {
-                let (time, edge) = (times[count - start], edges[placed]);
-                let passed = usize::from(time < edge) | (usize::from(time == edge) & usize::from(inclusive));
-                out[placed] = count;
-                count += passed;
-                placed += 1 - passed;
-            }
+            let times = &times[..times.len().min(limit + 1 - count)];
+            let last = times[times.len() - 1];
+            let here = edges[placed..].partition_point(|&edge| !passes(last, edge, inclusive));
+            let range = placed..placed + here;
+            place_all(times, &edges[range.clone()], inclusive, count, &mut out[range]);
+            placed += here;
+            // All of them pass the next edge.
+            count += times.len();
         }
         out.truncate(placed);
         Ok(())
@@ -353,23 +305,21 @@ impl Reservoir {
     pub(super) fn sealed_column(&mut self, column: usize, number: u64) -> Result<&[i64], ScoreError> {
         let (family, at) = self.place[column];
         let id = self.id(family, number);
-        let segment = self.segment(family, number)?;
-        segment.column(at, column == TIME).map_err(|source| ScoreError::Segment { id, source })
+        let Self { families, store, spare, .. } = self;
+        let segment = families[family].segment(id, &**store)?;
+        segment.column(at, column == TIME, spare).map_err(|source| ScoreError::Segment { id, source })
     }
 
-    /// What a sealed segment says beside its events.
-    pub(super) fn sealed_records(&mut self, family: usize, number: u64) -> Result<Records, ScoreError> {
+    /// Calls `key` with the keys that live in a sealed segment and their values.
+    pub(super) fn sealed_records(
+        &mut self,
+        family: usize,
+        number: u64,
+        key: impl FnMut(KeyRecord, &[u8]),
+    ) -> Result<(), ScoreError> {
         let id = self.id(family, number);
-        self.segment(family, number)?.records().map_err(|source| ScoreError::Segment { id, source })
-    }
-
-    fn segment(&mut self, family: usize, number: u64) -> Result<&mut Segment, ScoreError> {
-        let id = self.id(family, number);
-        let Family { read, columns, .. } = &mut self.families[family];
-        match read.entry(number) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => Ok(entry.insert(fetch(&*self.store, id, columns.len())?)),
-        }
+        let segment = self.families[family].segment(id, &*self.store)?;
+        segment.each_key(key).map(drop).map_err(|source| ScoreError::Segment { id, source })
     }
 
     /// The oldest segment of a family, if all of it is before `seq`.
@@ -382,7 +332,9 @@ impl Reservoir {
     /// Forgets the oldest segment of a family.
     pub(super) fn forget_first(&mut self, family: usize) {
         let family = &mut self.families[family];
-        family.read.remove(&family.first_segment);
+        if let Some(segment) = family.read.remove(&family.first_segment) {
+            segment.give_back(&mut self.spare);
+        }
         family.sealed.pop_front();
         family.first_segment += 1;
         self.store.forget(family.reservoir, family.first_segment);
@@ -391,7 +343,11 @@ impl Reservoir {
     /// Lets go of unpacked segments but those of these events.
     pub(super) fn keep_unpacked(&mut self, seqs: &[u64]) {
         for family in &mut self.families {
-            family.read.retain(|&number, _| seqs.iter().any(|seq| seq / SEGMENT_EVENTS == number));
+            let unneeded =
+                |number: &u64, _: &mut Segment| !seqs.iter().any(|seq| seq / SEGMENT_EVENTS == *number);
+            for (_, segment) in family.read.extract_if(.., unneeded) {
+                segment.give_back(&mut self.spare);
+            }
         }
     }
 
@@ -400,7 +356,7 @@ impl Reservoir {
         self.open_segment = number;
         self.next_seq = number * SEGMENT_EVENTS + open.events as u64;
         for (index, column) in self.open.iter_mut().enumerate() {
-            column.extend_from_slice(open.column(index, index == TIME)?);
+            column.extend_from_slice(open.column(index, index == TIME, &mut self.spare)?);
         }
         if open.events < SEGMENT {
             Ok(())
@@ -428,12 +384,13 @@ impl Reservoir {
             }
             let times = columns.iter().position(|&column| column == TIME);
             let first_us = match times {
-                Some(at) => segment.column(at, true)?.first().copied().unwrap_or(i64::MAX),
+                Some(at) => segment.column(at, true, &mut self.spare)?.first().copied().unwrap_or(i64::MAX),
                 None => i64::MAX,
             };
             all.push(segment.records()?);
             let sealed = Sealed { bytes: segment.bytes.len() as u64, checksum: expected, first_us };
             self.families[index].sealed.push_back(sealed);
+            segment.give_back(&mut self.spare);
         }
         self.families[index].first_segment = first;
         let whole = first + checksums.len() as u64 == self.open_segment;
@@ -441,26 +398,37 @@ impl Reservoir {
     }
 }
 
-/// As [`Reservoir::count_until`], where `times` are enough for all edges, which is returned.
+impl Family {
+    fn segment(&mut self, id: SegmentId, store: &dyn SegmentStore) -> Result<&mut Segment, ScoreError> {
+        match self.read.entry(id.number) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => Ok(entry.insert(fetch(store, id, self.columns.len())?)),
+        }
+    }
+}
+
+/// Whether an event of this time comes before an edge.
+#[inline(always)]
+fn passes(time: i64, edge: i64, inclusive: bool) -> bool {
+    (time < edge) | ((time == edge) & inclusive)
+}
+
+/// For each of `edges`, which rise: `before`, and how many of `times` pass it. Not all of them pass any.
 ///
 /// Several parts of the edges are placed at a time, since each step of one waits for the step before it.
-fn place_all(times: &[i64], edges: &[i64], inclusive: bool, out: &mut [usize]) -> bool {
+fn place_all(times: &[i64], edges: &[i64], inclusive: bool, before: usize, out: &mut [usize]) {
     const PARTS: usize = 4;
-    let passes = |time: i64, edge: i64| (time < edge) | ((time == edge) & inclusive);
-    let count = |edge: i64| times.partition_point(|&time| passes(time, edge));
+    let count = |edge: i64| times.partition_point(|&time| passes(time, edge, inclusive));
     let ends: [usize; PARTS] = std::array::from_fn(|part| edges.len() * (part + 1) / PARTS);
     let counts = ends.map(|end| end.checked_sub(1).map_or(0, |last| count(edges[last])));
-    if counts[PARTS - 1] >= times.len() {
-        return false;
-    }
     // Where each part is: its next edge, and the events counted.
     let mut at: [(usize, usize); PARTS] = std::array::from_fn(|part| {
         part.checked_sub(1).map_or((0, 0), |before| (ends[before], counts[before]))
     });
     // One step passes an event or places an edge; which, is not worth guessing at.
     let mut step = |(placed, count): &mut (usize, usize)| {
-        out[*placed] = *count;
-        let passed = usize::from(passes(times[*count], edges[*placed]));
+        out[*placed] = before + *count;
+        let passed = usize::from(passes(times[*count], edges[*placed], inclusive));
         *count += passed;
         *placed += 1 - passed;
     };
@@ -473,132 +441,39 @@ fn place_all(times: &[i64], edges: &[i64], inclusive: bool, out: &mut [usize]) -
             step(at);
         }
     }
-    true
-}
-
-fn fetch(store: &dyn SegmentStore, id: SegmentId, columns: usize) -> Result<Segment, ScoreError> {
-    let bytes = store.get(id).map_err(|source| ScoreError::Store { id, source })?;
-    let damaged = |source| ScoreError::Segment { id, source };
-    let mut input = Reader::new(&bytes).map_err(damaged)?;
-    let segment = Segment::open(&mut input, Arc::clone(&bytes), id.number, columns).map_err(damaged)?;
-    if segment.events == SEGMENT {
-        Ok(segment)
-    } else {
-        Err(damaged(SnapshotError::Damaged("events are missing")))
-    }
-}
-
-/// What a segment ends with: see [`Writer::finish`].
-fn checksum(segment: &[u8]) -> u64 {
-    segment.last_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
-}
-
-impl Segment {
-    /// Reads where things are in a segment that `Reservoir::pack` wrote into `bytes`.
-    pub(super) fn open(
-        input: &mut Reader<'_>,
-        bytes: Arc<[u8]>,
-        number: u64,
-        columns: usize,
-    ) -> Result<Self, SnapshotError> {
-        if input.u64()? != number {
-            return Err(SnapshotError::Damaged("it is another segment"));
-        }
-        let events = usize::try_from(input.u64()?).ok().filter(|&n| n <= SEGMENT);
-        let events = events.ok_or(SnapshotError::Damaged("a segment has too many events"))?;
-        let mut packed = Vec::with_capacity(columns);
-        for _ in 0..columns {
-            let length = input.bytes()?.len();
-            let end = input.position();
-            packed.push(end - length..end);
-        }
-        let records = input.position()..input.end();
-        Ok(Self {
-            bytes,
-            first_seq: number * SEGMENT_EVENTS,
-            events,
-            packed,
-            unpacked: vec![None; columns],
-            records,
-        })
-    }
-
-    fn column(&mut self, index: usize, is_time: bool) -> Result<&[i64], SnapshotError> {
-        if self.unpacked[index].is_none() {
-            let mut input = Reader::part(&self.bytes[self.packed[index].clone()]);
-            let mut values = Vec::with_capacity(self.events);
-            if is_time {
-                let first = input.i64()?;
-                if self.events > 0 {
-                    values.push(first);
-                    codec::read(&mut input, self.events - 1, &mut values)?;
-                    // Steps, summed up.
-                    for at in 1..values.len() {
-                        values[at] = values[at].wrapping_add(values[at - 1]);
-                    }
-                }
-            } else {
-                codec::read(&mut input, self.events, &mut values)?;
-            }
-            input.finish()?;
-            self.unpacked[index] = Some(values);
-        }
-        Ok(self.unpacked[index].as_deref().unwrap_or_default())
-    }
-
-    /// What the segment says beside its events, in the order it was written.
-    pub(super) fn records(&self) -> Result<Records, SnapshotError> {
-        const TOO_LARGE: SnapshotError =
-            SnapshotError::Damaged("the record of a key or a label does not fit");
-        let mut input = Reader::part(&self.bytes[self.records.clone()]);
-        let count = input.varint()?;
-        let Records { mut keys, mut labels } = Records::default();
-        for _ in 0..count {
-            let dictionary = usize::from(input.u8()?);
-            let id = u32::try_from(input.varint()?).map_err(|_| TOO_LARGE)?;
-            let since = input.varint()?.checked_add(self.first_seq).ok_or(TOO_LARGE)?;
-            let length = usize::try_from(input.varint()?).map_err(|_| TOO_LARGE)?;
-            let value = input.take(length)?.into();
-            let words = input.varint()?;
-            let history = (0..words).map(|_| input.varint()).collect::<Result<_, _>>()?;
-            keys.push((KeyRecord { dictionary, id, since, history }, value));
-        }
-        let count = input.varint()?;
-        for _ in 0..count {
-            let back = input.varint()?;
-            let seq = (self.first_seq + SEGMENT_EVENTS).checked_sub(back).ok_or(TOO_LARGE)?;
-            labels.push(LabelRecord { seq, fraud: input.u8()? != 0 });
-        }
-        Ok(Records { keys, labels })
-    }
-}
-
-/// Writes the records of keys whose home is a segment and of labels that came meanwhile, as
-/// [`Segment::records`] reads them.
-pub(super) fn write_records<'a>(
-    out: &mut Writer,
-    segment: u64,
-    records: impl Iterator<Item = (&'a KeyRecord, &'a [u8])> + Clone,
-    labels: &[LabelRecord],
-) {
-    let first_seq = segment * SEGMENT_EVENTS;
-    out.varint(records.clone().count() as u64);
-    for (record, value) in records {
-        out.u8(u8::try_from(record.dictionary).expect("the planner allows fewer than 256 dictionaries"));
-        out.varint(u64::from(record.id));
-        out.varint(record.since - first_seq);
-        out.varint(value.len() as u64);
-        out.raw(value);
-        out.varint(record.history.len() as u64);
-        record.history.iter().for_each(|&word| out.varint(word));
-    }
-    out.varint(labels.len() as u64);
-    for label in labels {
-        out.varint(first_seq + SEGMENT_EVENTS - label.seq);
-        out.u8(u8::from(label.fraud));
-    }
 }
 
 fn to_usize(n: u64) -> usize {
     usize::try_from(n).expect("a segment fits in memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn edges_are_placed_after_what_passes_them(
+            (mut times, mut edges) in (1..50_i64).prop_flat_map(|most| {
+                (prop::collection::vec(0..most, 1..60), prop::collection::vec(0..most, 0..60))
+            }),
+            inclusive: bool,
+            before in 0..3_usize,
+        ) {
+            times.sort_unstable();
+            edges.sort_unstable();
+            let last = times[times.len() - 1];
+            edges.retain(|&edge| !passes(last, edge, inclusive));
+            let mut placed = vec![usize::MAX; edges.len()];
+            place_all(&times, &edges, inclusive, before, &mut placed);
+            let before_it = |time: i64, edge: i64| time < edge || inclusive && time == edge;
+            let expected: Vec<usize> = edges
+                .iter()
+                .map(|&edge| before + times.iter().filter(|&&time| before_it(time, edge)).count())
+                .collect();
+            prop_assert_eq!(placed, expected);
+        }
+    }
 }

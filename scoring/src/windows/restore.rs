@@ -7,11 +7,14 @@ use std::sync::Arc;
 use super::accumulate::{Ring, key};
 use super::dictionary::Dictionary;
 use super::drive::{Course, Feed, Step, drive, drive_history, holds};
+use super::kind::{Kind, with_accumulator};
 use super::labels::relabel;
 use super::layout::{Layout, Leave, Placed};
-use super::reservoir::{CONDITIONS, KEYS, KeyOf, Reservoir, Segment, TIME};
+use super::records::KeyOf;
+use super::reservoir::{CONDITIONS, KEYS, Reservoir, TIME};
+use super::segment::Segment;
 use super::spec::WindowPlan;
-use super::state::{Kind, STEP_EVENTS, WindowState, first_reservoir, with_accumulator};
+use super::state::{STEP_EVENTS, WindowState, first_reservoir};
 use crate::binary::Reader;
 use crate::error::{ScoreError, SnapshotError};
 use crate::store::SegmentStore;
@@ -118,8 +121,15 @@ impl WindowState {
         }
         let seqs: Vec<i64> = (part.start.cast_signed()..part.end.cast_signed()).collect();
         let steps: Vec<Step> = (0..seqs.len()).map(|event| Step::new(event, 1, false)).collect();
-        let course =
-            Course { steps: &steps, seqs: &seqs, keys: &keys, conditions: &conditions, values: &values };
+        let ahead = (placed.place.at, placed.place.at + placed.place.words);
+        let course = Course {
+            steps: &steps,
+            seqs: &seqs,
+            keys: &keys,
+            conditions: &conditions,
+            values: &values,
+            ahead,
+        };
         self.counted[index] |= conditions.iter().any(|&bits| holds(bits, placed.place.mask));
         let state = &mut self.words[placed.key];
         with_accumulator!(&mut self.kinds[index], accumulator => {

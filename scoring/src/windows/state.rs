@@ -1,39 +1,32 @@
 //! The state of windows that share a reservoir, moved on from batch to batch.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 
-use super::accumulate::{
-    Count, Extreme, ExtremeEver, First, FirstEver, FloatSum, IntSquares, IntSum, Last, Ring, key,
-};
+use super::accumulate::{Ring, key};
 use super::chunked::{APPROACH, Chunked, ahead};
 use super::course::{Happening, Passing};
 use super::dictionary::Dictionary;
-use super::distinct::Distinct;
 use super::drive::{Feed, drive, drive_history, read_only};
 use super::inputs::prepare;
+use super::kind::{Kind, with_accumulator};
 use super::labels::{Label, relabel};
 use super::lanes::{self, Lane};
 use super::layout::{Group, Layout, Leave, MAX_FAMILIES, Placed, Silence};
 use super::read::Column;
-use super::reservoir::{
-    CONDITIONS, KEYS, KeyRecord, LabelRecord, Reservoir, SEGMENT_EVENTS, TIME, write_records,
-};
-use super::spec::{Keep, ValueType, WindowPlan};
-use crate::binary::Writer;
+use super::records::{KeyRecord, LabelRecord, RecordsWriter};
+use super::reservoir::{CONDITIONS, KEYS, Reservoir, SEGMENT_EVENTS, TIME};
+use super::spec::WindowPlan;
 use crate::error::ScoreError;
 use crate::probe::{Probe, Stage};
-use crate::store::{SegmentId, SegmentStore};
+use crate::store::SegmentStore;
 
 /// Rows taken through all accumulators at a time: what they touch stays in the cache meanwhile.
-const STEP_ROWS: usize = 1_024;
+const STEP_ROWS: usize = 512;
 /// Events that one tail passes at a time, which bounds memory after a long silence.
 pub(super) const STEP_EVENTS: usize = 16_384;
-
-/// Segments forgotten after a step: more than a step can fill.
-const RETIRED_PER_STEP: usize = 2;
 
 /// Everything that windows that share a reservoir remember.
 #[derive(Debug)]
@@ -50,7 +43,11 @@ pub(crate) struct WindowState {
     pub(super) counted: Vec<bool>,
     pub(super) reservoir: Reservoir,
     /// Records of keys whose home is the newest segment, or one that the batch at hand will begin.
-    pub(super) records: VecDeque<KeyRecord>,
+    pub(super) records: Vec<KeyRecord>,
+    /// Records of keys whose home is about to be forgotten, reused.
+    pub(super) homeless: Vec<KeyRecord>,
+    /// Per family of columns: the records and labels that are being written, reused.
+    pub(super) to_write: Vec<RecordsWriter>,
     /// What events that are still held turned out to be.
     pub(super) labels: BTreeMap<u64, bool>,
     /// Labels that came since the newest segment began.
@@ -69,72 +66,6 @@ pub(crate) struct WindowState {
     pub(super) lanes_read: Vec<Vec<u64>>,
 }
 
-/// An accumulator's kind with what it keeps beside words.
-#[derive(Debug)]
-pub(super) enum Kind {
-    Count(Count),
-    IntSum(IntSum),
-    IntSquares(IntSquares),
-    FloatSum(FloatSum<false>),
-    FloatSquares(FloatSum<true>),
-    Min(Extreme<true>),
-    Max(Extreme<false>),
-    MinEver(ExtremeEver<true>),
-    MaxEver(ExtremeEver<false>),
-    Distinct(Distinct),
-    First(First),
-    FirstEver(FirstEver),
-    Last(Last),
-    Ring,
-}
-
-impl Kind {
-    fn new(plan: &WindowPlan, keep: Keep, history: bool) -> Self {
-        match keep {
-            Keep::Count => Self::Count(Count),
-            Keep::Sum { value, squares } => match (plan.value_type(value), squares) {
-                (ValueType::Int, false) => Self::IntSum(IntSum),
-                (ValueType::Int, true) => Self::IntSquares(IntSquares),
-                (ValueType::Float, false) => Self::FloatSum(FloatSum),
-                (ValueType::Float, true) => Self::FloatSquares(FloatSum),
-            },
-            Keep::Min(_) if history => Self::MinEver(ExtremeEver),
-            Keep::Max(_) if history => Self::MaxEver(ExtremeEver),
-            Keep::Min(_) => Self::Min(Extreme::new()),
-            Keep::Max(_) => Self::Max(Extreme::new()),
-            Keep::Distinct(_) => Self::Distinct(Distinct::new()),
-            Keep::First(_) if history => Self::FirstEver(FirstEver),
-            Keep::First(_) => Self::First(First::new()),
-            Keep::Last(_) => Self::Last(Last),
-            Keep::Ring { .. } => Self::Ring,
-        }
-    }
-}
-
-/// Calls a generic function with the accumulator that a kind holds.
-macro_rules! with_accumulator {
-    ($kind:expr, $accumulator:ident => $do:expr, ring => $ring:expr) => {
-        match $kind {
-            Kind::Count($accumulator) => $do,
-            Kind::IntSum($accumulator) => $do,
-            Kind::IntSquares($accumulator) => $do,
-            Kind::FloatSum($accumulator) => $do,
-            Kind::FloatSquares($accumulator) => $do,
-            Kind::Min($accumulator) => $do,
-            Kind::Max($accumulator) => $do,
-            Kind::MinEver($accumulator) => $do,
-            Kind::MaxEver($accumulator) => $do,
-            Kind::Distinct($accumulator) => $do,
-            Kind::First($accumulator) => $do,
-            Kind::FirstEver($accumulator) => $do,
-            Kind::Last($accumulator) => $do,
-            Kind::Ring => $ring,
-        }
-    };
-}
-
-pub(super) use with_accumulator;
-
 impl WindowState {
     pub(crate) fn new(plan: Arc<WindowPlan>, layer: usize, store: Arc<dyn SegmentStore>) -> Self {
         let layout = Arc::new(Layout::new(&plan));
@@ -152,7 +83,9 @@ impl WindowState {
                 .collect(),
             counted: vec![false; layout.placed.len()],
             reservoir,
-            records: VecDeque::new(),
+            records: Vec::new(),
+            homeless: Vec::new(),
+            to_write: layout.families.iter().map(|_| RecordsWriter::default()).collect(),
             labels: BTreeMap::new(),
             new_labels: Vec::new(),
             last_labelled: 0,
@@ -219,29 +152,6 @@ impl WindowState {
     fn keep_unpacked(&mut self) {
         let places = self.tails.iter().copied().chain([self.last_labelled]);
         self.reservoir.keep_unpacked(&places.collect::<Vec<_>>());
-    }
-
-    /// Seals the newest segment if it is full: that of event `seq`.
-    fn seal_if_full(&mut self, seq: u64) {
-        let segment = seq / SEGMENT_EVENTS;
-        let Self { reservoir, records, dictionaries, new_labels, .. } = self;
-        if reservoir.room() > 0 {
-            return;
-        }
-        let (of_segment, later): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(records).into_iter().partition(|r| r.since / SEGMENT_EVENTS <= segment);
-        *records = later;
-        let families: Vec<usize> =
-            (0..dictionaries.len()).map(|dictionary| reservoir.family_of(KEYS + dictionary)).collect();
-        let labels_in = reservoir.family_of(CONDITIONS);
-        // Once for all families: values are all over the place.
-        let live: Vec<(&KeyRecord, &[u8])> = live_records(&of_segment, dictionaries).collect();
-        reservoir.seal_if_full(|family, out| {
-            let keys = live.iter().copied().filter(|(record, _)| families[record.dictionary] == family);
-            let labels = if family == labels_in { new_labels.as_slice() } else { &[] };
-            write_records(out, segment, keys, labels);
-        });
-        new_labels.clear();
     }
 
     pub(super) fn make_room(&mut self) {
@@ -371,12 +281,13 @@ impl WindowState {
             match placed.leave {
                 Leave::Tail { .. } if !self.counted[index] => continue,
                 Leave::Tail { course, .. } => {
-                    let (happening, spec) = (&self.courses[course], &layout.courses[course]);
+                    let (happening, spec) = (&mut self.courses[course], &layout.courses[course]);
                     with_accumulator!(&mut self.kinds[index], accumulator => {
                         if happening.passes_by(placed.place.mask) {
                             read_only(accumulator, state, placed.place, rows[KEYS + placed.key], &mut read);
                         } else {
-                            let course = happening.of(spec, placed);
+                            let ahead = happening.take_far(placed.key);
+                            let course = happening.of(spec, placed, ahead);
                             drive(accumulator, state, placed.place, course, count, &mut read);
                         }
                     }, ring => unreachable!("rows are kept by history"));
@@ -409,7 +320,9 @@ impl WindowState {
                 for (done, (&id, seq)) in ids.iter().zip(passing.first_seq..).enumerate() {
                     if done % APPROACH == 0 {
                         let to_come = &ids[ahead(done, ids.len())];
-                        numbering.approach_numbers(to_come.iter().map(|&id| key(id)));
+                        to_come.iter().for_each(|&id| numbering.approach_number(key(id)));
+                        let now = ids[done..].iter().map(|&id| key(id)).zip(seq..);
+                        numbering.approach_release(now.take(APPROACH));
                     }
                     numbering.release(key(id), seq);
                 }
@@ -433,13 +346,17 @@ impl WindowState {
     fn run_group(&mut self, group: &Group, keys: &[i64], outputs: &mut [Column]) {
         let rows = keys.len();
         let layout = Arc::clone(&self.layout);
-        let (happening, spec) = (&self.courses[group.course], &layout.courses[group.course]);
+        let (happening, spec) = (&mut self.courses[group.course], &layout.courses[group.course]);
+        let counts =
+            |of: &[usize]| of.iter().any(|&index| !happening.passes_by(layout.placed[index].place.mask));
+        let ahead = if counts(&group.all) { happening.take_far(group.key) } else { (0, 0) };
+        let happening = &*happening;
         let state = &mut self.words[group.key];
         let mut lanes = |of: &[usize]| {
             let counting = of.iter().filter(|&&index| !happening.passes_by(layout.placed[index].place.mask));
             let lane = |&index: &usize| {
                 let placed = &layout.placed[index];
-                let values = happening.of(spec, placed).values;
+                let values = happening.of(spec, placed, ahead).values;
                 let out = self.lanes_read.pop().unwrap_or_default();
                 (index, Lane { at: placed.place.at, mask: placed.place.mask, values, out })
             };
@@ -447,7 +364,7 @@ impl WindowState {
         };
         let ((counts, mut count_lanes), (sums, mut sum_lanes)) = (lanes(&group.counts), lanes(&group.sums));
         if let Some(&any) = counts.iter().chain(&sums).next() {
-            let course = happening.of(spec, &layout.placed[any]);
+            let course = happening.of(spec, &layout.placed[any], ahead);
             lanes::run(&mut count_lanes, &mut sum_lanes, state, course, rows);
         }
         for (index, lane) in counts.iter().chain(&sums).zip(count_lanes.into_iter().chain(sum_lanes)) {
@@ -490,75 +407,6 @@ impl WindowState {
         expired
     }
 
-    /// Forgets segments that all tails have passed, after saving what only they say: a few at a time,
-    /// so that the first event after a long silence does not wait for all of them.
-    fn retire(&mut self) -> Result<(), ScoreError> {
-        for family in 0..self.reservoir.families() {
-            let tails = self.layout.families[family].tails.iter().map(|&tail| self.tails[tail]);
-            let oldest = tails.min().unwrap_or(self.reservoir.next_seq());
-            for _ in 0..RETIRED_PER_STEP {
-                let Some(number) = self.reservoir.passed_segment(family, oldest) else { break };
-                self.carry(family, number)?;
-                self.reservoir.forget_first(family);
-            }
-        }
-        // A label is recorded with its event's segment or a later one: none of those is needed here.
-        self.labels = self.labels.split_off(&self.reservoir.first_seq());
-        Ok(())
-    }
-
-    /// Gives what only a segment says of keys that are needed on to the newest one.
-    fn carry(&mut self, family: usize, number: u64) -> Result<(), ScoreError> {
-        let (since, home) = (self.reservoir.next_seq(), self.reservoir.open_segment());
-        let mut carried = BTreeSet::new();
-        for (record, _) in self.reservoir.sealed_records(family, number)?.keys {
-            if self.dictionaries[record.dictionary].value_at(record.id, number).is_some() {
-                carried.insert((record.dictionary, record.id));
-            }
-        }
-        for dictionary in 0..self.dictionaries.len() {
-            let has_history = self.layout.history_at[dictionary] < self.layout.words[dictionary];
-            if !has_history || self.reservoir.family_of(KEYS + dictionary) != family {
-                continue;
-            }
-            for &id in self.reservoir.sealed_column(KEYS + dictionary, number)? {
-                if self.dictionaries[dictionary].is_live(key(id)) {
-                    carried.insert((dictionary, key(id)));
-                }
-            }
-        }
-        for (dictionary, id) in carried {
-            self.dictionaries[dictionary].rehome(id, home);
-            let history = self.history(dictionary, id).to_vec();
-            let history = if history.iter().all(|&word| word == 0) { Vec::new() } else { history };
-            self.records.push_back(KeyRecord { dictionary, id, since, history });
-        }
-        Ok(())
-    }
-
-    fn history(&self, dictionary: usize, id: u32) -> &[u64] {
-        let from = self.layout.history_at[dictionary];
-        if from == self.layout.words[dictionary] {
-            return &[];
-        }
-        &self.words[dictionary].row(id as usize)[from..]
-    }
-
-    /// Writes what is not in sealed segments, and which of those it goes on from.
-    pub(crate) fn write(&self, out: &mut Writer) {
-        out.u64(self.reservoir.open_segment());
-        out.u64s(&self.tails);
-        for family in 0..self.reservoir.families() {
-            out.u64(self.reservoir.sealed(family).start);
-            out.u64s(&self.reservoir.checksums(family));
-        }
-        let mut open = Writer::default();
-        self.reservoir.write_open(&mut open);
-        let records = live_records(&self.records, &self.dictionaries);
-        write_records(&mut open, self.reservoir.open_segment(), records, &self.new_labels);
-        out.bytes(open.as_bytes());
-    }
-
     /// Events held for windows that still need them.
     pub(crate) fn live_events(&self) -> u64 {
         self.reservoir.next_seq() - self.reservoir.first_seq()
@@ -584,17 +432,6 @@ impl WindowState {
         let sealed = self.reservoir.sealed(0);
         (sealed.end - sealed.start) * SEGMENT_EVENTS
     }
-
-    /// The sealed segments that a checkpoint now would name.
-    pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentId> + '_ {
-        let all = (0..self.reservoir.families()).flat_map(|f| self.reservoir.sealed(f).map(move |n| (f, n)));
-        all.map(|(family, number)| self.reservoir.id(family, number))
-    }
-
-    /// The segments that are not sealed yet.
-    pub(crate) fn open_segments(&self) -> impl Iterator<Item = SegmentId> + '_ {
-        (0..self.reservoir.families()).map(|family| self.reservoir.id(family, self.reservoir.open_segment()))
-    }
 }
 
 /// The first of the reservoirs that a layer's segments are stored under.
@@ -614,15 +451,4 @@ fn each_output(placed: &Placed, outputs: &mut [Column], mut extend: impl FnMut(&
             extend(column, output);
         }
     }
-}
-
-/// The records with the values they stand for, without those whose key is gone or lives elsewhere.
-fn live_records<'a>(
-    records: &'a VecDeque<KeyRecord>,
-    dictionaries: &'a [Dictionary],
-) -> impl Iterator<Item = (&'a KeyRecord, &'a [u8])> + Clone {
-    records.iter().filter_map(|record| {
-        let home = record.since / SEGMENT_EVENTS;
-        dictionaries[record.dictionary].value_at(record.id, home).map(|value| (record, value))
-    })
 }
