@@ -5,7 +5,7 @@
 
 use std::hash::{BuildHasher as _, Hasher as _};
 
-use hashbrown::DefaultHashBuilder;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::arena::Arena;
 use crate::shards::Shards;
@@ -20,7 +20,7 @@ const KEY_BYTES: u16 = HAS_EXPIRY - 1;
 /// Entries by scope and key, each with an expiry or none.
 #[derive(Debug)]
 pub(super) struct Entries {
-    shards: Shards<u32>,
+    shards: Shards<HashTable<u32>>,
     arena: Arena,
     hasher: DefaultHashBuilder,
     len: usize,
@@ -83,7 +83,7 @@ impl Entries {
 
     /// Bytes of memory held.
     pub(super) fn bytes(&self) -> usize {
-        self.arena.bytes() + self.shards.bytes()
+        self.arena.bytes() + self.shards.iter().map(HashTable::allocation_size).sum::<usize>()
     }
 
     /// Whether there is an entry of this scope and key that has not expired.

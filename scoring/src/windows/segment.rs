@@ -49,7 +49,7 @@ pub(super) fn fetch(store: &dyn SegmentStore, id: SegmentId, columns: usize) -> 
     }
 }
 
-/// What a segment ends with: see [`Writer::finish`].
+/// What a segment ends with: see [`Writer::end`](crate::binary::Writer::end).
 pub(super) fn checksum(segment: &[u8]) -> u64 {
     segment.last_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }

@@ -5,9 +5,8 @@
 //! where it belongs, so growth goes through memory in order, and they are all compared before a key is looked at.
 
 use crate::prefetch::prefetch;
+use crate::shards::Shards;
 
-/// Tables that entries are spread over, as a power of two: so the growth of one stalls nobody for long.
-const SHARD_BITS: u32 = 6;
 /// Places in a shard at first, as a power of two.
 const FIRST_BITS: u32 = 4;
 
@@ -28,7 +27,7 @@ pub(super) const fn tag(hash: u64) -> u32 {
 
 /// Entries by hash.
 #[derive(Debug)]
-pub(super) struct Table<E>(Vec<Shard<E>>);
+pub(super) struct Table<E>(Shards<Shard<E>>);
 
 /// The entries of some hashes.
 #[derive(Debug)]
@@ -42,19 +41,19 @@ pub(super) struct Shard<E> {
 
 impl<E: Entry> Table<E> {
     pub(super) fn new() -> Self {
-        Self((0..1 << SHARD_BITS).map(|_| Shard::new()).collect())
+        Self(Shards::new())
     }
 
     /// The shard for entries of this hash.
     #[inline(always)]
     pub(super) fn of(&self, hash: u64) -> &Shard<E> {
-        &self.0[shard(hash)]
+        self.0.of(hash)
     }
 
     /// The shard for entries of this hash.
     #[inline(always)]
     pub(super) fn of_mut(&mut self, hash: u64) -> &mut Shard<E> {
-        &mut self.0[shard(hash)]
+        self.0.of_mut(hash)
     }
 
     /// Asks for the memory that a search for this hash begins in. A hint: changes nothing, waits for nothing.
@@ -65,11 +64,13 @@ impl<E: Entry> Table<E> {
     }
 }
 
-impl<E: Entry> Shard<E> {
-    fn new() -> Self {
+impl<E: Entry> Default for Shard<E> {
+    fn default() -> Self {
         Self { places: vec![E::default(); 1 << FIRST_BITS], shift: u32::BITS - FIRST_BITS, used: 0 }
     }
+}
 
+impl<E: Entry> Shard<E> {
     #[inline(always)]
     const fn home(&self, tag: u32) -> usize {
         (tag >> self.shift) as usize
@@ -146,11 +147,6 @@ impl<E: Entry> Shard<E> {
         self.places[hole] = E::default();
         self.used -= 1;
     }
-}
-
-const fn shard(hash: u64) -> usize {
-    // Not among the bits of the tag.
-    (hash >> 40) as usize & ((1 << SHARD_BITS) - 1)
 }
 
 #[cfg(test)]
