@@ -62,8 +62,12 @@ impl Writer {
         self.0.push(n as u8);
     }
 
+    pub(crate) fn u16(&mut self, n: u16) {
+        self.0.extend_from_slice(&n.to_le_bytes());
+    }
+
     pub(crate) fn u32(&mut self, n: u32) {
-        self.0.extend(n.to_le_bytes());
+        self.0.extend_from_slice(&n.to_le_bytes());
     }
 
     pub(crate) fn u64(&mut self, n: u64) {
@@ -181,6 +185,10 @@ impl<'a> Reader<'a> {
             }
         }
         Err(SnapshotError::Damaged("a number does not end"))
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, SnapshotError> {
+        Ok(u16::from_le_bytes(self.take(2)?.try_into().expect("two bytes were taken")))
     }
 
     pub(crate) fn u32(&mut self) -> Result<u32, SnapshotError> {

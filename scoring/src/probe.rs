@@ -60,7 +60,8 @@ pub trait Probe {
     }
 
     /// The work since the last call of this or of [`Self::ended`] belonged to the rule at `index` of
-    /// [`crate::Ruleset::rule_ids`]. The first rule to ask for a column pays for looking through it.
+    /// [`crate::Ruleset::rule_ids`]. The first rule to ask for a column pays for looking through it. The text that
+    /// says why a rule matched is part of the decision.
     fn rule(&mut self, index: usize, run: RuleRun);
 }
 

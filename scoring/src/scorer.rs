@@ -18,7 +18,7 @@ use crate::transactions::{self, TRANSACTION_ID};
 use crate::windows::{Label, WindowState};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pays");
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 /// What scoring says of one transaction.
 #[derive(Debug, Clone, PartialEq)]
@@ -219,7 +219,7 @@ impl Scorer {
         // Putting the columns together is no rule's work.
         probe.ended(Stage::Expressions);
         let known = Known { times_us: &times_us, since_us: self.complete_since_us };
-        let matches = self.ruleset.rules.matches(features, &self.lists, &ids, known, probe)?;
+        let fired = self.ruleset.rules.matches(features, &self.lists, &ids, known, probe)?;
         probe.ended(Stage::Rules);
         let ruleset = &self.ruleset;
         // Nearly all have no match at all.
@@ -239,8 +239,9 @@ impl Scorer {
             alert: unmatched.alert,
         });
         let mut scored: Vec<Scored> = scored.collect();
-        for (row, Matches { live, shadow }) in matches {
-            let Scored { decision, alert } = &mut scored[row];
+        for of_row in fired.chunk_by(|a, b| a.row == b.row) {
+            let Scored { decision, alert } = &mut scored[of_row[0].row];
+            let Matches { live, shadow } = ruleset.rules.say(of_row);
             let verdict = decide(live, &ruleset.rules.thresholds);
             decision.outcome = verdict.outcome;
             decision.risk_score = verdict.risk_score;

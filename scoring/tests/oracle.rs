@@ -38,9 +38,18 @@ SELECT
     count(DISTINCT amount_minor % 5) OVER day AS shades,
     count(DISTINCT lat) OVER day AS places,
     sum(CASE WHEN ip IS NULL THEN 1 ELSE 0 END) OVER day AS hidden,
-    sum(livemode::int) OVER day AS live
+    sum(livemode::int) OVER day AS live,
+    min(amount_minor) OVER long AS long_min,
+    max(lat) OVER long AS long_north,
+    count(DISTINCT amount_minor) OVER long AS long_amounts,
+    max(amount_minor) OVER long_ago AS long_ago_max,
+    count(DISTINCT merchant_id) OVER long_ago AS long_ago_merchants
 FROM transactions
 WINDOW
+    long AS (PARTITION BY card ORDER BY event_time
+             RANGE BETWEEN INTERVAL '9 days' PRECEDING AND CURRENT ROW),
+    long_ago AS (PARTITION BY ip ORDER BY event_time
+             RANGE BETWEEN INTERVAL '10 days' PRECEDING AND INTERVAL '1 day' PRECEDING),
     late AS (PARTITION BY card ORDER BY event_time
              RANGE BETWEEN INTERVAL '2 days' PRECEDING AND INTERVAL '1 hour' PRECEDING),
     day  AS (PARTITION BY card ORDER BY event_time

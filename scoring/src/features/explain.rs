@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::plan::FeaturePlan;
-use crate::windows::layout::words_of;
+use crate::windows::kind::words_of;
 use crate::windows::spec::{AccumulatorSpec, ConditionSpec, Frame, Keep, Magnitude, WindowPlan};
 
 const WORD_BYTES: usize = 8;
@@ -102,7 +102,7 @@ impl FeaturePlan {
             frame,
             keeps,
             filter: accumulator.condition.and_then(|c| self.condition(plan, plan.conditions[c])),
-            bytes_per_key: words_of(plan, accumulator.keep, history) * WORD_BYTES,
+            bytes_per_key: words_of(plan, *accumulator) * WORD_BYTES,
             bytes_per_event,
             features,
         }

@@ -1,6 +1,6 @@
 //! Rules as expressions over a batch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -15,6 +15,7 @@ use events::{Reason, TransactionId};
 use super::bounds::Ranges;
 use super::condition::{Condition, Hit};
 use super::decide::Match;
+use super::message::Message;
 use super::pack::{Mode, RulePack, RuleSpec, Thresholds};
 use crate::error::{LoadError, ScoreError};
 use crate::features::FeaturePlan;
@@ -37,6 +38,7 @@ pub(crate) struct Rules {
 #[derive(Debug, Clone)]
 struct Rule {
     spec: RuleSpec,
+    message: Message,
     condition: Condition,
     /// How far back it looks through its columns, in microseconds.
     reach_us: i64,
@@ -56,8 +58,17 @@ impl Known<'_> {
     }
 }
 
+/// A rule that fired on a row of a batch, by its place in order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fired {
+    pub(crate) row: usize,
+    rule: usize,
+    observed: f64,
+    limit: f64,
+}
+
 /// What matched on one transaction.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Matches {
     pub(crate) live: Vec<Match>,
     pub(crate) shadow: Vec<Reason>,
@@ -109,8 +120,8 @@ impl Rules {
         if errors.is_empty() { Ok(Self { rules, calls, thresholds }) } else { Err(errors) }
     }
 
-    /// What matched on a batch with features, under the lists as they are now: by row, for rows where something
-    /// did. Rules that no row can match are passed over, and so are rows of which a rule would need to know more
+    /// What fired on a batch with features, under the lists as they are now: by row, and then in the rules' order.
+    /// Rules that no row can match are passed over, and so are rows of which a rule would need to know more
     /// than is known.
     pub(crate) fn matches(
         &self,
@@ -119,9 +130,9 @@ impl Rules {
         ids: &[TransactionId],
         known: Known<'_>,
         probe: &mut dyn Probe,
-    ) -> Result<BTreeMap<usize, Matches>, ScoreError> {
+    ) -> Result<Vec<Fired>, ScoreError> {
         let batch = &self.calls.run(batch, known.times_us, lists)?;
-        let mut matches: BTreeMap<usize, Matches> = BTreeMap::new();
+        let mut fired = Vec::new();
         let ranges = Ranges::new(batch);
         for (index, rule) in self.rules.iter().enumerate().filter(|(_, r)| r.spec.mode != Mode::Off) {
             let first_row = known.first_row(rule.reach_us);
@@ -131,21 +142,31 @@ impl Rules {
             }
             let hits = rule.condition.hits(&rule.spec.id, batch)?;
             let may_fire = |hit: &Hit| hit.row >= first_row && rule.looks_at(ids[hit.row]);
-            for hit in hits.into_iter().filter(may_fire) {
-                let reason = rule.reason(hit.observed, hit.limit);
-                let of_row = matches.entry(hit.row).or_default();
-                match rule.spec.mode {
-                    Mode::Shadow => of_row.shadow.push(reason),
-                    Mode::Live | Mode::Off => of_row.live.push(Match {
-                        reason,
-                        severity: rule.spec.severity,
-                        action: rule.spec.action,
-                    }),
-                }
-            }
+            let of_hit = |Hit { row, observed, limit }: Hit| Fired { row, rule: index, observed, limit };
+            fired.extend(hits.into_iter().filter(may_fire).map(of_hit));
             probe.rule(index, RuleRun::Evaluated);
         }
-        Ok(matches)
+        fired.sort_unstable_by_key(|fired| (fired.row, fired.rule));
+        Ok(fired)
+    }
+
+    /// What the rules that fired on one row have to say.
+    pub(crate) fn say(&self, fired: &[Fired]) -> Matches {
+        let is_live = |fired: &&Fired| self.rules[fired.rule].spec.mode != Mode::Shadow;
+        let live_ones = fired.iter().filter(is_live).count();
+        let (mut live, mut shadow) =
+            (Vec::with_capacity(live_ones), Vec::with_capacity(fired.len() - live_ones));
+        for one in fired {
+            let rule = &self.rules[one.rule];
+            let reason = rule.reason(one.observed, one.limit);
+            match rule.spec.mode {
+                Mode::Shadow => shadow.push(reason),
+                Mode::Live | Mode::Off => {
+                    live.push(Match { reason, severity: rule.spec.severity, action: rule.spec.action });
+                }
+            }
+        }
+        Matches { live, shadow }
     }
 
     /// The rules that are evaluated, each with how far back it looks, in microseconds.
@@ -175,28 +196,14 @@ impl Rule {
     }
 
     fn reason(&self, observed: f64, limit: f64) -> Reason {
-        let message = self
-            .spec
-            .message
-            .replace("{observed}", &figure_text(observed))
-            .replace("{limit}", &figure_text(limit));
         Reason {
             code: self.spec.reason.clone(),
             rule: self.spec.id.clone(),
-            message,
+            message: self.message.fill(observed, limit),
             observed,
             limit,
             points: self.spec.points,
         }
-    }
-}
-
-fn figure_text(figure: f64) -> String {
-    match events::whole(figure) {
-        // Most figures are counts, and digits of integers are found much sooner.
-        Some(whole) => whole.to_string(),
-        None if figure.fract() == 0.0 => format!("{figure:.0}"),
-        None => format!("{figure:.2}"),
     }
 }
 
@@ -240,7 +247,8 @@ fn compile(
         (Some(when), Some(observed), Some(limit)) if errors.is_empty() => {
             let failed = |e: DataFusionError| vec![format!("rules.{}: {}", spec.id, e.strip_backtrace())];
             let condition = Condition::new(when, observed, limit, calls.schema()).map_err(failed)?;
-            Ok(Rule { reach_us: condition.reach_us(reaches_us), condition, spec })
+            let message = Message::new(&spec.message);
+            Ok(Rule { reach_us: condition.reach_us(reaches_us), condition, message, spec })
         }
         _ => Err(errors),
     }

@@ -6,7 +6,7 @@
 //! event, and for counts and sums no branch either, so that the processor is ahead with the rows of the
 //! next events while it waits for those of this one.
 
-use super::drive::Course;
+use super::drive::{Course, Step};
 use super::wide;
 
 /// One event as an accumulator sees it.
@@ -33,7 +33,7 @@ pub(super) fn key(column: i64) -> u32 {
 pub(super) trait Accumulate {
     /// Words per key.
     const WORDS: usize;
-    /// Words that [`Self::read`] appends.
+    /// Words that [`Self::read`] writes.
     const READ: usize;
     /// Takes an event in. An implementation has this and [`Self::leave`], or else [`Self::apply`].
     #[inline(always)]
@@ -54,10 +54,10 @@ pub(super) trait Accumulate {
             _ => {}
         }
     }
-    /// Asks for what the events that come after `done` steps will touch, so that it is near when they do. A
-    /// hint: changes nothing.
+    /// Asks for what the events of steps to come will touch, so that it is near when they do. A hint: changes
+    /// nothing.
     #[inline(always)]
-    fn approach(&self, _course: &Course<'_>, _done: usize) {}
+    fn approach(&self, _course: &Course<'_>, _to_come: &[Step]) {}
     /// Writes [`Self::READ`] words.
     #[inline(always)]
     fn read(&self, words: &[u64], out: &mut [u64]) {
@@ -228,7 +228,7 @@ impl Accumulate for FirstEver {
 /// The most rows a `ROWS` frame or a `lag` may reach back.
 pub(crate) const MAX_RING_ROWS: usize = 64;
 
-/// The last rows: `[rows seen, valid bits, values…]`. Read newest first as
+/// The last rows: `[rows held | place of the next << 32, valid bits, values…]`. Read newest first as
 /// `[rows, valid bits, values…]`, the first bit and value being the newest row's.
 #[derive(Debug, Default)]
 pub(super) struct Ring;
@@ -240,44 +240,55 @@ pub(super) const fn ring_words(rows: usize) -> usize {
 
 /// What is kept of all events of a key: nothing leaves.
 pub(super) trait History {
+    /// Words that [`Self::show`] writes, of an accumulator with `words` words a key.
+    fn words_shown(&self, words: usize) -> usize;
     fn add(&mut self, words: &mut [u64], item: Item);
-    fn show(&self, words: &[u64], out: &mut Vec<u64>);
+    /// Writes all words of `out`.
+    fn show(&self, words: &[u64], out: &mut [u64]);
 }
 
 impl<A: Accumulate> History for A {
+    fn words_shown(&self, _: usize) -> usize {
+        A::READ
+    }
+
+    #[inline(always)]
     fn add(&mut self, words: &mut [u64], item: Item) {
         self.enter(words, item);
     }
 
-    fn show(&self, words: &[u64], out: &mut Vec<u64>) {
-        let from = out.len();
-        out.resize(from + A::READ, 0);
-        self.read(words, &mut out[from..]);
+    #[inline(always)]
+    fn show(&self, words: &[u64], out: &mut [u64]) {
+        self.read(words, out);
     }
 }
 
 impl History for Ring {
-    fn add(&mut self, words: &mut [u64], item: Item) {
-        let rows = words.len() - 2;
-        let slot = usize::try_from(words[0] % rows as u64).expect("a ring is short");
-        words[0] += 1;
-        words[1] = words[1] & !(1 << slot) | u64::from(item.valid) << slot;
-        words[2 + slot] = item.value.cast_unsigned();
+    fn words_shown(&self, words: usize) -> usize {
+        words
     }
 
-    fn show(&self, words: &[u64], out: &mut Vec<u64>) {
-        let rows = words.len() - 2;
-        let held = usize::try_from(words[0].min(rows as u64)).expect("a ring is short");
-        let start = out.len();
-        out.extend([held as u64, 0]);
-        for back in 0..rows {
-            if back >= held {
-                out.push(0);
-                continue;
-            }
-            let slot = usize::try_from((words[0] - 1 - back as u64) % rows as u64).expect("a ring is short");
-            out[start + 1] |= (words[1] >> slot & 1) << back;
-            out.push(words[2 + slot]);
+    #[inline(always)]
+    fn add(&mut self, words: &mut [u64], item: Item) {
+        let rows = words.len() as u64 - 2;
+        let (held, next) = (words[0] & u64::from(u32::MAX), words[0] >> 32);
+        let after = if next + 1 == rows { 0 } else { next + 1 };
+        words[0] = rows.min(held + 1) | after << 32;
+        words[1] = words[1] & !(1 << next) | u64::from(item.valid) << next;
+        words[2 + usize::try_from(next).expect("a ring is short")] = item.value.cast_unsigned();
+    }
+
+    #[inline(always)]
+    fn show(&self, words: &[u64], out: &mut [u64]) {
+        let (valid, values) = (words[1], &words[2..]);
+        let mut valid_out = 0;
+        let mut slot = usize::try_from(words[0] >> 32).expect("a ring is short");
+        // Places that hold no row yet are zeroes.
+        for (back, out) in out[2..].iter_mut().enumerate() {
+            slot = slot.checked_sub(1).unwrap_or(values.len() - 1);
+            valid_out |= (valid >> slot & 1) << back;
+            *out = values[slot];
         }
+        (out[0], out[1]) = (words[0] & u64::from(u32::MAX), valid_out);
     }
 }

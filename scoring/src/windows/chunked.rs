@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::prefetch::prefetch;
+use crate::prefetch::{address, prefetch};
 
 /// Elements per chunk, as a power of two.
 const CHUNK_BITS: usize = 12;
@@ -23,27 +23,8 @@ pub(super) struct Chunked<T> {
 const NEAR_BYTES: usize = 1 << 18;
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// How many steps' memory is asked for at a time: about as much as a processor can wait for.
-pub(super) const APPROACH: usize = 32;
-
-/// Of which steps, of `all`, to ask for the memory before step `done`, a multiple of [`APPROACH`]: as many ahead as
-/// take about as long as memory does.
-#[inline(always)]
-pub(super) fn ahead(done: usize, all: usize) -> Range<usize> {
-    reach(done, all, 1)
-}
-
-/// The same for what has to be near before that can be asked for.
-#[inline(always)]
-pub(super) fn far_ahead(done: usize, all: usize) -> Range<usize> {
-    reach(done, all, 2)
-}
-
-#[inline(always)]
-fn reach(done: usize, all: usize, times: usize) -> Range<usize> {
-    let from = if done == 0 { 0 } else { all.min(done + times * APPROACH) };
-    from..all.min(done + (times + 1) * APPROACH)
-}
+/// For how many steps ahead memory is asked: they take about as long as memory does.
+pub(super) const AHEAD: usize = 32;
 
 impl<T: Clone + Default> Chunked<T> {
     /// No rows yet, each of `width` elements.
@@ -75,18 +56,43 @@ impl<T: Clone + Default> Chunked<T> {
         &mut self.chunks[row >> CHUNK_BITS][at..at + self.width]
     }
 
-    /// Asks for some elements of each of some rows to come, so that they are near when they are needed. A hint:
-    /// where the rows are near anyway, it does nothing.
-    #[inline(always)]
-    pub(super) fn approach(&self, elements: Range<usize>, rows: impl Iterator<Item = usize>) {
-        if self.bytes() > NEAR_BYTES {
-            let in_line = (LINE / size_of::<T>()).max(1);
-            // Rows begin where lines do, mostly, or lie within one.
-            let from = elements.start / in_line * in_line;
-            for row in rows {
-                self.row(row)[from..elements.end].iter().step_by(in_line).for_each(prefetch);
-            }
+    /// Appends the addresses of the cache lines that some elements of each of some rows are in, to ask for them
+    /// before they are needed; none where all rows are near anyway.
+    pub(super) fn lines(
+        &self,
+        elements: &Range<usize>,
+        rows: impl Iterator<Item = usize>,
+        out: &mut Vec<usize>,
+    ) {
+        if elements.is_empty() || !self.is_far() {
+            return;
         }
+        let in_line = (LINE / size_of::<T>()).max(1);
+        // Rows begin where lines do, mostly, or lie within one.
+        let from = elements.start / in_line * in_line;
+        let first = |row: usize| {
+            let at = (row & (CHUNK - 1)) * self.stride + from;
+            address(&self.chunks[row >> CHUNK_BITS][at])
+        };
+        match (elements.end - from).div_ceil(in_line) {
+            1 => out.extend(rows.map(first)),
+            lines => rows.for_each(|row| {
+                let first = first(row);
+                out.extend((0..lines).map(|line| first + line * LINE));
+            }),
+        }
+    }
+
+    /// Asks for the cache line that an element of a row is in. A hint: changes nothing.
+    #[inline(always)]
+    pub(super) fn approach(&self, row: usize, element: usize) {
+        let at = (row & (CHUNK - 1)) * self.stride + element;
+        prefetch(&self.chunks[row >> CHUNK_BITS][at]);
+    }
+
+    /// Whether rows are too many for the processor's nearer caches.
+    pub(super) fn is_far(&self) -> bool {
+        self.bytes() > NEAR_BYTES
     }
 
     /// Bytes held.

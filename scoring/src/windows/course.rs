@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::accumulate::key;
 use super::drive::{Course, Step};
 use super::layout::{CourseSpec, Placed};
 use super::reservoir::{CONDITIONS, KEYS, TIME};
@@ -29,8 +30,6 @@ pub(super) struct Happening {
     columns: Vec<Vec<i64>>,
     /// Condition bits that some event at hand has.
     bits: u64,
-    /// Per dictionary: the words of its keys' rows that nobody asked for yet.
-    far: Vec<(usize, usize)>,
 }
 
 impl Passing {
@@ -62,7 +61,6 @@ impl Happening {
             self.seqs.extend(entering.map(seqs_of).into_iter().flatten().map(u64::cast_signed));
             self.seqs.extend((first_seq.cast_signed()..).take(rows_in_all));
         }
-        self.far.clone_from(&spec.spans);
         self.bits = 0;
         if spec.conditional {
             self.bring(CONDITIONS, leaving, entering, rows);
@@ -122,24 +120,27 @@ impl Happening {
         self.steps.extend(events.map(|event| Step::new(event, sign, false)));
     }
 
-    /// What an accumulator sees of it; `ahead` is as [`Course::ahead`].
-    pub(super) fn of(&self, spec: &CourseSpec, placed: &Placed, ahead: (usize, usize)) -> Course<'_> {
+    /// What happens, in order.
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// What an accumulator sees of the events at hand.
+    pub(super) fn of(&self, spec: &CourseSpec, placed: &Placed) -> Course<'_> {
         let keys = self.columns[KEYS + placed.key].as_slice();
         // Where nothing is asked of a column, any will do.
         Course {
-            steps: &self.steps,
             seqs: if spec.seqs { &self.seqs } else { keys },
             keys,
             conditions: if spec.conditional { &self.columns[CONDITIONS] } else { keys },
             values: placed.column.map_or(keys, |column| &self.columns[column]),
-            ahead,
         }
     }
 
-    /// The words of its keys' rows that whoever comes first has to ask for ahead: then they are near for all
-    /// others. As [`Course::ahead`].
-    pub(super) fn take_far(&mut self, dictionary: usize) -> (usize, usize) {
-        std::mem::take(&mut self.far[dictionary])
+    /// The keys of the events of some steps, in a dictionary whose accumulators some event counts for.
+    pub(super) fn keys(&self, dictionary: usize, steps: &[Step]) -> impl Iterator<Item = usize> {
+        let keys = &self.columns[KEYS + dictionary];
+        steps.iter().map(|step| key(keys[step.event()]) as usize)
     }
 
     /// Whether no event at hand counts for an accumulator that asks for these condition bits.

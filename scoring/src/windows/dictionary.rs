@@ -4,7 +4,8 @@ use std::hash::BuildHasher as _;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::chunked::Chunked;
+use super::accumulate::key;
+use super::chunked::{AHEAD, Chunked};
 use super::table::{Entry, Table, tag};
 use crate::prefetch::prefetch;
 
@@ -47,6 +48,18 @@ impl Value {
                 Self::Short { len, bytes }
             }
             _ => Self::Long(value.into()),
+        }
+    }
+
+    /// Becomes a value, in place where it can.
+    #[inline]
+    fn set(&mut self, value: &[u8]) {
+        match (self, u8::try_from(value.len())) {
+            (Self::Short { len, bytes }, Ok(length)) if value.len() <= SHORT_BYTES => {
+                *len = length;
+                bytes[..value.len()].copy_from_slice(value);
+            }
+            (other, _) => *other = Self::new(value),
         }
     }
 
@@ -136,52 +149,42 @@ impl Dictionary {
             slots.grow(self.capacity as usize);
             self.capacity - 1
         });
-        slots.row_mut(id as usize)[0] =
-            Slot { value: Value::new(value), hash, last_seq: seq, home: short(home), live: true };
+        let slot = &mut slots.row_mut(id as usize)[0];
+        slot.value.set(value);
+        (slot.hash, slot.last_seq, slot.home, slot.live) = (hash, seq, short(home), true);
         numbers.put(place, Numbered::new(id, hash));
         (id, true)
     }
 
-    /// Asks for the memory that says where values are to be found, `far` ahead, and for that of the values
-    /// themselves, `near`. A hint: changes nothing.
+    /// Whether there are too many values for the processor's nearer caches.
+    pub(super) fn is_far(&self) -> bool {
+        self.live() >= FAR_VALUES
+    }
+
+    /// Asks for the memory that [`Self::acquire`] will look at, before the value at `row` of those with these hashes
+    /// is looked up: first for that which says where a value is, later for that of the value itself. A hint: changes
+    /// nothing.
     #[inline(always)]
-    pub(super) fn approach(&self, far: &[u64], near: &[u64]) {
-        if self.live() < FAR_VALUES {
-            return;
+    pub(super) fn approach(&self, hashes: &[u64], row: usize) {
+        if let Some(&hash) = hashes.get(row + 2 * AHEAD) {
+            self.numbers.approach(hash);
         }
-        far.iter().for_each(|&hash| self.numbers.approach(hash));
-        // New values go where others were.
-        let free = &self.free[self.free.len().saturating_sub(near.len())..];
-        free.iter().for_each(|&id| prefetch(&self.slots.row(id as usize)[0]));
-        for &hash in near {
+        if let Some(&hash) = hashes.get(row + AHEAD) {
             let _ = self.numbers.of(hash).seek(tag(hash), |entry| {
                 prefetch(&self.slots.row(entry.id() as usize)[0]);
                 true
             });
+        }
+        // New values go where others were.
+        if let Some(&id) = self.free.len().checked_sub(AHEAD).and_then(|at| self.free.get(at)) {
+            prefetch(&self.slots.row(id as usize)[0]);
         }
     }
 
     /// Asks for the memory of a number to come.
     #[inline(always)]
     pub(super) fn approach_number(&self, id: u32) {
-        if self.live() >= FAR_VALUES {
-            self.slot(id).into_iter().for_each(prefetch);
-        }
-    }
-
-    /// The same for where numbers are found, of those that their event is the newest of: they are about to be
-    /// released.
-    #[inline(always)]
-    pub(super) fn approach_release(&self, events: impl Iterator<Item = (u32, u64)>) {
-        if self.live() < FAR_VALUES {
-            return;
-        }
-        for (id, seq) in events {
-            let slot = &self.slots.row(id as usize)[0];
-            if slot.last_seq == seq {
-                self.numbers.approach(slot.hash);
-            }
-        }
+        self.slot(id).into_iter().for_each(prefetch);
     }
 
     /// Event `seq` has the same value as the one before it.
@@ -190,9 +193,26 @@ impl Dictionary {
         self.slots.row_mut(id as usize)[0].last_seq = seq;
     }
 
-    /// Event `seq` with this number is needed no more: nor is the value, if that was its newest event.
+    /// Events from `first_seq` on with these numbers are needed no more: nor are the values of which one is the
+    /// newest event.
+    pub(super) fn release(&mut self, first_seq: u64, ids: &[i64]) {
+        let far = self.is_far();
+        for (at, seq) in (0..ids.len()).zip(first_seq..) {
+            if far {
+                ids.get(at + 2 * AHEAD).into_iter().for_each(|&id| self.approach_number(key(id)));
+                if let Some(&id) = ids.get(at + AHEAD) {
+                    let slot = &self.slots.row(key(id) as usize)[0];
+                    if slot.last_seq == seq + AHEAD as u64 {
+                        self.numbers.approach(slot.hash);
+                    }
+                }
+            }
+            self.release_one(key(ids[at]), seq);
+        }
+    }
+
     #[inline]
-    pub(super) fn release(&mut self, id: u32, seq: u64) {
+    fn release_one(&mut self, id: u32, seq: u64) {
         let slot = &mut self.slots.row_mut(id as usize)[0];
         if slot.last_seq != seq || !slot.live {
             return;
@@ -293,11 +313,37 @@ mod tests {
         let (a, new) = acquire(&mut dictionary, &long, 1);
         assert!(new);
         assert_eq!(acquire(&mut dictionary, &long, 2), (a, false));
-        dictionary.release(a, 1);
+        dictionary.release(1, &[i64::from(a)]);
         assert_eq!(dictionary.value_at(a, 0), Some(&long[..]));
-        dictionary.release(a, 2);
+        dictionary.release(2, &[i64::from(a)]);
         assert_eq!((dictionary.is_live(a), dictionary.live()), (false, 0));
         assert_eq!(acquire(&mut dictionary, b"b", 3), (a, true), "the number is given out again");
         assert_eq!(dictionary.value_at(a, 0), Some(&b"b"[..]));
+    }
+
+    #[test]
+    fn values_too_many_to_be_near_are_asked_for_and_found() {
+        let mut dictionary = Dictionary::new();
+        let values: Vec<[u8; 8]> = (0..3 * FAR_VALUES as u64).map(u64::to_le_bytes).collect();
+        let hashes: Vec<u64> = values.iter().map(|value| dictionary.hash(value)).collect();
+        let acquire = |dictionary: &mut Dictionary, first_seq: u64| -> Vec<i64> {
+            let rows = values.iter().zip(&hashes).zip(first_seq..).enumerate();
+            let id = |(row, ((value, &hash), seq)): (usize, ((&[u8; 8], &u64), u64))| {
+                dictionary.approach(&hashes, row);
+                i64::from(dictionary.acquire(value, hash, seq, 0).0)
+            };
+            rows.map(id).collect()
+        };
+        let ids = acquire(&mut dictionary, 0);
+        assert!(dictionary.is_far());
+        assert_eq!(acquire(&mut dictionary, 100_000), ids);
+        dictionary.release(0, &ids);
+        assert_eq!(dictionary.live(), values.len(), "there is a newer event of each");
+        dictionary.release(100_000, &ids[..10_000]);
+        assert_eq!(dictionary.live(), values.len() - 10_000);
+        let again = acquire(&mut dictionary, 200_000);
+        assert_eq!(again[10_000..], ids[10_000..]);
+        let numbers = |ids: &[i64]| ids.iter().copied().collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(numbers(&again), numbers(&ids), "numbers are given out again");
     }
 }

@@ -1,18 +1,18 @@
 //! `count(DISTINCT …)`: how often each value occurs, so that it is known when the last of a value leaves.
 
 use std::hash::BuildHasher as _;
-use std::hint::black_box;
+use std::hint::{black_box, select_unpredictable};
 
 use hashbrown::DefaultHashBuilder;
 
 use super::accumulate::{Accumulate, Item, key};
-use super::drive::Course;
+use super::drive::{Course, Step};
 use super::table::{Entry, Table, tag};
 
-/// How many different values: `[n, value | times << 32]`, and how often each (key, value) pair occurs
-/// whose value is not the one in the words. Most keys have one value, and need no more than the words.
+/// How many different values: `[n, value | times << 32 …]`, and how often each (key, value) pair occurs whose value
+/// is not one of the `NEAR` in the words. Most keys have no more than those, and need no more than the words.
 #[derive(Debug)]
-pub(super) struct Distinct {
+pub(super) struct Distinct<const NEAR: usize> {
     table: Table<Pair>,
     pairs: usize,
     hasher: DefaultHashBuilder,
@@ -42,7 +42,7 @@ impl Entry for Pair {
 /// From how many pairs on the table no longer fits the processor's nearer caches.
 const FAR_PAIRS: usize = 1 << 14;
 
-impl Distinct {
+impl<const NEAR: usize> Distinct<NEAR> {
     pub(super) fn new() -> Self {
         Self { table: Table::new(), pairs: 0, hasher: DefaultHashBuilder::default() }
     }
@@ -52,7 +52,7 @@ impl Distinct {
         self.hasher.hash_one(u64::from(id) << 32 | u64::from(value))
     }
 
-    /// Lets an event enter or leave whose value is not the one in the words.
+    /// Lets an event enter or leave whose value is not one of those in the words.
     fn apply_to_others(&mut self, words: &mut [u64], sign: i64, id: u32, value: u32) {
         match sign {
             1 => self.enter_other(words, id, value),
@@ -69,11 +69,11 @@ impl Distinct {
             Ok(place) => shard.at_mut(place).times += 1,
             Err(place) => {
                 words[0] += 1;
-                if Near::of(words[1]).times > 0 {
+                if let Some(free) = words[1..].iter_mut().find(|word| Near::of(**word).times == 0) {
+                    *free = Near { value, times: 1 }.word();
+                } else {
                     shard.put(place, Pair { id, value, times: 1, tag });
                     self.pairs += 1;
-                } else {
-                    words[1] = Near { value, times: 1 }.word();
                 }
             }
         }
@@ -98,7 +98,7 @@ impl Distinct {
     }
 }
 
-/// The one value that a key's words hold, and how often it occurs: 0 times for none.
+/// A value that a key's words hold, and how often it occurs: 0 times for none.
 #[derive(Debug, Clone, Copy)]
 struct Near {
     value: u32,
@@ -117,28 +117,40 @@ impl Near {
     }
 }
 
-impl Accumulate for Distinct {
-    const WORDS: usize = 2;
+impl<const NEAR: usize> Accumulate for Distinct<NEAR> {
+    const WORDS: usize = 1 + NEAR;
     const READ: usize = 1;
 
     #[inline(never)]
-    fn approach(&self, course: &Course<'_>, done: usize) {
+    fn approach(&self, course: &Course<'_>, to_come: &[Step]) {
         if self.pairs < FAR_PAIRS {
             return;
         }
-        course.coming(done).for_each(|(id, value)| self.table.approach(self.hash(id, key(value))));
+        for event in to_come.iter().map(|step| step.event()) {
+            self.table.approach(self.hash(key(course.keys[event]), key(course.values[event])));
+        }
     }
 
     #[inline(always)]
     fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
-        let near = Near::of(words[1]);
-        let (in_words, value) = (u64::from(near.times > 0), key(item.value));
-        // The one value that there is, or the first. The box keeps the compiler from making two branches of it,
-        // each of which would depend on whether the event enters or leaves; together they hardly do.
-        if black_box((words[0] == 0) | ((in_words == 1) & (near.value == value))) {
-            let times = near.times.wrapping_add_signed(sign);
-            words[0] = words[0] + u64::from(times > 0) - in_words;
-            words[1] = Near { value, times }.word();
+        let value = key(item.value);
+        let (mut found, mut free, mut used) = (NEAR, NEAR, 0);
+        for (at, &word) in words[1..=NEAR].iter().enumerate() {
+            let near = Near::of(word);
+            let any = near.times > 0;
+            found = select_unpredictable(any & (near.value == value), at, found);
+            free = select_unpredictable(any, free, at);
+            used += u64::from(any);
+        }
+        // A value in the words, or one for which there is place, and no other could be elsewhere. The box keeps the
+        // compiler from making several branches of it, each of which would depend on whether the event enters or
+        // leaves; together they hardly do.
+        if black_box((found < NEAR) | ((words[0] == used) & (free < NEAR))) {
+            let at = 1 + if NEAR == 1 { 0 } else { select_unpredictable(found < NEAR, found, free) };
+            let before = Near::of(words[at]).times;
+            let times = before.wrapping_add_signed(sign);
+            words[0] = words[0] + u64::from(times > 0) - u64::from(before > 0);
+            words[at] = Near { value, times }.word();
         } else {
             self.apply_to_others(words, sign, item.key, value);
         }
@@ -153,28 +165,56 @@ mod tests {
 
     use super::*;
 
+    /// Takes events in and out and compares what is counted with the frame after each.
+    fn compare<const NEAR: usize>(events: &[(u32, i64, i64)]) -> Result<(), TestCaseError> {
+        let mut distinct = Distinct::<NEAR>::new();
+        let mut rows: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+        let mut frame: VecDeque<(u32, i64)> = VecDeque::new();
+        for &(id, value, sign) in events {
+            let event = match sign {
+                -1 => frame.pop_front(),
+                _ => Some((id, value)),
+            };
+            let Some((id, value)) = event else { continue };
+            if sign == 1 {
+                frame.push_back((id, value));
+            }
+            let words = rows.entry(id).or_insert_with(|| vec![0; Distinct::<NEAR>::WORDS]);
+            distinct.apply(words, sign, Item { seq: 0, key: id, value, valid: true });
+            let values: BTreeSet<i64> = frame.iter().filter(|e| e.0 == id).map(|e| e.1).collect();
+            prop_assert_eq!(words[0], values.len() as u64);
+        }
+        Ok(())
+    }
+
     proptest! {
         #[test]
         fn it_is_the_number_of_different_values_in_the_frame(
-            events in prop::collection::vec((0..3_u32, 0..4_i64, -1..=1_i64), 0..200),
+            // More enter than leave, so that there are more values than the words hold.
+            events in prop::collection::vec((0..3_u32, 0..10_i64, prop::sample::select(vec![1, 1, -1, 0])), 0..300),
         ) {
-            let mut distinct = Distinct::new();
-            let mut rows: BTreeMap<u32, [u64; Distinct::WORDS]> = BTreeMap::new();
-            let mut frame: VecDeque<(u32, i64)> = VecDeque::new();
-            for (id, value, sign) in events {
-                let event = match sign {
-                    -1 => frame.pop_front(),
-                    _ => Some((id, value)),
-                };
-                let Some((id, value)) = event else { continue };
-                if sign == 1 {
-                    frame.push_back((id, value));
-                }
-                let words = rows.entry(id).or_default();
-                distinct.apply(words, sign, Item { seq: 0, key: id, value, valid: true });
-                let values: BTreeSet<i64> = frame.iter().filter(|e| e.0 == id).map(|e| e.1).collect();
-                prop_assert_eq!(words[0], values.len() as u64);
+            compare::<1>(&events)?;
+            compare::<3>(&events)?;
+            compare::<6>(&events)?;
+        }
+    }
+
+    #[test]
+    fn pairs_too_many_to_be_near_are_asked_for_and_counted() {
+        let mut distinct = Distinct::<1>::new();
+        let mut words = [0; Distinct::<1>::WORDS];
+        let values: Vec<i64> = (0..3 * FAR_PAIRS as i64 / 2).collect();
+        let steps: Vec<Step> = (0..values.len()).map(|event| Step::new(event, 1, false)).collect();
+        let keys = vec![0; values.len()];
+        let course = Course { seqs: &keys, keys: &keys, conditions: &keys, values: &values };
+        for sign in [1, -1] {
+            for (at, &value) in values.iter().enumerate() {
+                distinct.approach(&course, &steps[at..steps.len().min(at + 8)]);
+                distinct.apply(&mut words, sign, Item { seq: 0, key: 0, value, valid: true });
+                let passed = at as u64 + 1;
+                assert_eq!(words[0], if sign > 0 { passed } else { values.len() as u64 - passed });
             }
         }
+        assert_eq!(distinct.pairs, 0);
     }
 }

@@ -1,9 +1,10 @@
 //! Takes an accumulator through a batch: one loop for all kinds, made anew for each by the compiler.
 
 use super::accumulate::{Accumulate, History, Item, key};
-use super::chunked::{APPROACH, Chunked, ahead};
+use super::chunked::{AHEAD, Chunked};
+use crate::prefetch::prefetch_at;
 
-/// Events in order, with what one accumulator needs of them.
+/// Rows in order, with what one accumulator needs of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Feed<'a> {
     pub(super) first_seq: u64,
@@ -11,9 +12,10 @@ pub(super) struct Feed<'a> {
     pub(super) conditions: &'a [i64],
     /// The argument; anything where none is needed.
     pub(super) values: &'a [i64],
-    /// Per row: how many events come before it is read.
-    pub(super) cuts: &'a [usize],
 }
+
+/// Steps between which memory is asked for: for more at a time than a processor can wait for makes no sense.
+const PART: usize = 32;
 
 /// Which events count for an accumulator, and where its words are in the row of a key.
 #[derive(Debug, Clone, Copy)]
@@ -91,18 +93,65 @@ pub(super) const fn holds(conditions: i64, mask: u64) -> bool {
     conditions.cast_unsigned() & mask == mask
 }
 
-/// What happens in a frame, in order, and the columns of the events at hand, which need not be in it.
+/// The columns of the events at hand in a frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Course<'a> {
-    pub(super) steps: &'a [Step],
     pub(super) seqs: &'a [i64],
     pub(super) keys: &'a [i64],
     /// Condition bits; anything where none are asked for.
     pub(super) conditions: &'a [i64],
     /// The argument; anything where none is needed.
     pub(super) values: &'a [i64],
-    /// From which word of a key's row on, and up to which, to ask for its memory ahead.
-    pub(super) ahead: (usize, usize),
+}
+
+/// What happens in a frame, in order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Walk<'a> {
+    pub(super) steps: &'a [Step],
+    /// Addresses of what the steps from [`AHEAD`] on will touch, in their order; none where it is near.
+    pub(super) lines: &'a [usize],
+}
+
+/// Some steps of a [`Walk`], in a row.
+struct Part<'a> {
+    steps: &'a [Step],
+    /// The steps whose memory can be asked for before these.
+    to_come: &'a [Step],
+    /// Addresses to ask for.
+    lines: &'a [usize],
+}
+
+impl<'a> Walk<'a> {
+    /// All of it, so that memory can be asked for in between.
+    #[inline(always)]
+    fn parts(self) -> impl Iterator<Item = Part<'a>> {
+        let Self { steps, lines } = self;
+        let share = lines.len().div_ceil(steps.len().saturating_sub(AHEAD).max(1)) * PART;
+        (0..steps.len()).step_by(PART).map(move |done| {
+            let all = steps.len();
+            let from = if done == 0 { 0 } else { all.min(done + AHEAD) };
+            let part = done / PART * share;
+            Part {
+                steps: &steps[done..all.min(done + PART)],
+                to_come: &steps[from..all.min(done + AHEAD + PART)],
+                lines: &lines[lines.len().min(part)..lines.len().min(part + share)],
+            }
+        })
+    }
+
+    /// The same, with what is asked for in between.
+    #[inline(always)]
+    pub(super) fn approaching(self) -> impl Iterator<Item = &'a [Step]> {
+        self.parts().map(|part| {
+            approach(part.lines);
+            part.steps
+        })
+    }
+}
+
+/// Words for what is read of `rows` rows, and one row more: what happens after the last is written there.
+pub(super) fn room_for(rows: usize, words: usize, out: &mut Vec<u64>) {
+    out.resize((rows + 1) * words, 0);
 }
 
 impl Course<'_> {
@@ -117,44 +166,31 @@ impl Course<'_> {
             ..self
         }
     }
-
-    /// Key and argument of the events that are [`ahead`].
-    #[inline(always)]
-    pub(super) fn coming(&self, done: usize) -> impl Iterator<Item = (u32, i64)> {
-        self.steps[ahead(done, self.steps.len())]
-            .iter()
-            .map(|step| (key(self.keys[step.event()]), self.values[step.event()]))
-    }
-
-    /// Asks for the rows of keys of the events that are [`ahead`].
-    ///
-    /// Not inlined: the loops around it need the processor's registers for themselves.
-    #[inline(never)]
-    pub(super) fn approach(&self, state: &Chunked<u64>, done: usize) {
-        let (from, to) = self.ahead;
-        if from < to {
-            state.approach(from..to, self.coming(done).map(|(id, _)| id as usize));
-        }
-    }
 }
 
-/// Runs an accumulator over what happens in its frame; `out` is what it reads of each of `rows` rows.
+/// Asks for the memory at some addresses. A hint: changes nothing.
+///
+/// Not inlined: the loops around it need the processor's registers for themselves.
+#[inline(never)]
+pub(super) fn approach(lines: &[usize]) {
+    lines.iter().for_each(|&line| prefetch_at(line));
+}
+
+/// Runs an accumulator over what happens in its frame; `out`, with [`room_for`] all rows, gets what it reads of each.
 pub(super) fn drive<A: Accumulate>(
     accumulator: &mut A,
     state: &mut Chunked<u64>,
     place: Place,
     course: Course<'_>,
-    rows: usize,
-    out: &mut Vec<u64>,
+    walk: Walk<'_>,
+    out: &mut [u64],
 ) {
-    // One row more: what happens after the last is written there. The others are written over.
-    out.resize((rows + 1) * A::READ, 0);
     let course = course.even();
     let mut row = 0;
-    for (part, steps) in course.steps.chunks(APPROACH).enumerate() {
-        course.approach(state, part * APPROACH);
-        accumulator.approach(&course, part * APPROACH);
-        for step in steps {
+    for part in walk.parts() {
+        approach(part.lines);
+        accumulator.approach(&course, part.to_come);
+        for step in part.steps {
             let event = step.event();
             let conditions = course.conditions[event];
             let item = Item {
@@ -169,7 +205,17 @@ pub(super) fn drive<A: Accumulate>(
             row += step.reads();
         }
     }
-    out.truncate(rows * A::READ);
+}
+
+/// As [`drive`] over steps of which none reads a row.
+pub(super) fn drive_through<A: Accumulate>(
+    accumulator: &mut A,
+    state: &mut Chunked<u64>,
+    place: Place,
+    course: Course<'_>,
+    walk: Walk<'_>,
+) {
+    drive(accumulator, state, place, course, walk, &mut vec![0; A::READ]);
 }
 
 /// As [`drive`], where no event counts: only reads.
@@ -192,24 +238,22 @@ pub(super) fn drive_history<H: History>(
     history: &mut H,
     state: &mut Chunked<u64>,
     place: Place,
-    (enter, expired): (&Feed<'_>, &[(usize, u32)]),
-    rows: &[i64],
+    (rows, expired): (&Feed<'_>, &[(usize, u32)]),
     out: &mut Vec<u64>,
 ) {
     let words = place.at..place.at + place.words;
     let mut expired = expired.iter().peekable();
-    let mut entered = 0;
-    for (row, &id) in rows.iter().enumerate() {
+    let shown = history.words_shown(place.words);
+    out.resize(rows.keys.len() * shown, 0);
+    for (row, out) in out.chunks_exact_mut(shown).enumerate() {
         while let Some(&(_, gone)) = expired.next_if(|&&(before, _)| before <= row) {
             state.row_mut(gone as usize)[words.clone()].fill(0);
         }
-        while entered < enter.cuts[row] {
-            if let Some(item) = enter.item(entered, place) {
-                history.add(&mut state.row_mut(item.key as usize)[words.clone()], item);
-            }
-            entered += 1;
+        let own = &mut state.row_mut(key(rows.keys[row]) as usize)[words.clone()];
+        if let Some(item) = rows.item(row, place) {
+            history.add(own, item);
         }
-        history.show(&state.row(key(id) as usize)[words.clone()], out);
+        history.show(own, out);
     }
     for &(_, gone) in expired {
         state.row_mut(gone as usize)[words.clone()].fill(0);

@@ -9,7 +9,6 @@ use datafusion::arrow::datatypes::{ArrowNativeType as _, DataType, Float64Type, 
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::chunked::{APPROACH, ahead, far_ahead};
 use super::dictionary::Dictionary;
 use super::records::KeyRecord;
 use super::reservoir::{CONDITIONS, KEYS, SEGMENT_EVENTS, TIME};
@@ -204,9 +203,10 @@ fn look_up<'a>(
     let hashes: Vec<u64> = (0..rows).map(|row| dictionary.hash(value(row))).collect();
     let mut before = None;
     let mut ids = Vec::with_capacity(rows);
+    let far = dictionary.is_far();
     for (row, seq) in (0..rows).zip(first_seq..) {
-        if row % APPROACH == 0 {
-            dictionary.approach(&hashes[far_ahead(row, rows)], &hashes[ahead(row, rows)]);
+        if far {
+            dictionary.approach(&hashes, row);
         }
         let (value, hash) = (value(row), hashes[row]);
         // Many keys are the same as the one before.

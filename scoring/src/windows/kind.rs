@@ -1,9 +1,15 @@
 //! The kinds of accumulators, of which each has its own loop.
 
-use super::accumulate::{Count, ExtremeEver, FirstEver, FloatSum, IntSquares, IntSum, Last};
+use super::accumulate::{
+    Accumulate, Count, ExtremeEver, FirstEver, FloatSum, IntSquares, IntSum, Last, ring_words,
+};
 use super::distinct::Distinct;
 use super::ordered::{Extreme, First};
-use super::spec::{Keep, ValueType, WindowPlan};
+use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
+
+/// Values that are kept in the row of a key where its frame is a long one: as many as most keys have, so that few
+/// touch more than the row. Of shorter frames fewer are, since a row is there for each key.
+const MANY: usize = 6;
 
 /// An accumulator's kind with what it keeps beside words.
 #[derive(Debug)]
@@ -13,11 +19,14 @@ pub(super) enum Kind {
     IntSquares(IntSquares),
     FloatSum(FloatSum<false>),
     FloatSquares(FloatSum<true>),
-    Min(Extreme<true>),
-    Max(Extreme<false>),
+    Min(Extreme<true, 2>),
+    Max(Extreme<false, 2>),
+    MinOfMany(Extreme<true, MANY>),
+    MaxOfMany(Extreme<false, MANY>),
     MinEver(ExtremeEver<true>),
     MaxEver(ExtremeEver<false>),
-    Distinct(Distinct),
+    Distinct(Distinct<1>),
+    DistinctOfMany(Distinct<MANY>),
     First(First),
     FirstEver(FirstEver),
     Last(Last),
@@ -25,8 +34,9 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// What keeps what is asked for, of all events of a key or of those in a frame, before any came.
-    pub(super) fn new(plan: &WindowPlan, keep: Keep, history: bool) -> Self {
+    /// What keeps what is asked for of the events in a frame, before any came.
+    pub(super) fn new(plan: &WindowPlan, AccumulatorSpec { keep, frame, .. }: AccumulatorSpec) -> Self {
+        let history = matches!(frame, Frame::History { .. });
         match keep {
             Keep::Count => Self::Count(Count),
             Keep::Sum { value, squares } => match (plan.value_type(value), squares) {
@@ -37,8 +47,11 @@ impl Kind {
             },
             Keep::Min(_) if history => Self::MinEver(ExtremeEver),
             Keep::Max(_) if history => Self::MaxEver(ExtremeEver),
+            Keep::Min(_) if frame.is_long() => Self::MinOfMany(Extreme::new()),
             Keep::Min(_) => Self::Min(Extreme::new()),
+            Keep::Max(_) if frame.is_long() => Self::MaxOfMany(Extreme::new()),
             Keep::Max(_) => Self::Max(Extreme::new()),
+            Keep::Distinct(_) if frame.is_long() => Self::DistinctOfMany(Distinct::new()),
             Keep::Distinct(_) => Self::Distinct(Distinct::new()),
             Keep::First(_) if history => Self::FirstEver(FirstEver),
             Keep::First(_) => Self::First(First::new()),
@@ -59,15 +72,30 @@ macro_rules! with_accumulator {
             Kind::FloatSquares($accumulator) => $do,
             Kind::Min($accumulator) => $do,
             Kind::Max($accumulator) => $do,
+            Kind::MinOfMany($accumulator) => $do,
+            Kind::MaxOfMany($accumulator) => $do,
             Kind::MinEver($accumulator) => $do,
             Kind::MaxEver($accumulator) => $do,
             Kind::Distinct($accumulator) => $do,
+            Kind::DistinctOfMany($accumulator) => $do,
             Kind::First($accumulator) => $do,
             Kind::FirstEver($accumulator) => $do,
             Kind::Last($accumulator) => $do,
             Kind::Ring => $ring,
         }
     };
+}
+
+/// Words per key of an accumulator.
+pub(crate) fn words_of(plan: &WindowPlan, spec: AccumulatorSpec) -> usize {
+    const fn words<A: Accumulate>(_: &A) -> usize {
+        A::WORDS
+    }
+    match spec.keep {
+        Keep::Ring { rows, .. } => ring_words(rows),
+        _ => with_accumulator!(&Kind::new(plan, spec), accumulator => words(accumulator),
+            ring => unreachable!("it is no ring")),
+    }
 }
 
 pub(super) use with_accumulator;

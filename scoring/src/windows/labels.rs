@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::drive::{Course, Step, drive, holds};
+use super::drive::{Course, Step, Walk, drive_through, holds};
 use super::kind::{Kind, with_accumulator};
 use super::layout::Leave;
 use super::records::LabelRecord;
@@ -107,18 +107,17 @@ impl WindowState {
             };
             let keys = twice(KEYS + placed.key)?;
             let values = twice(placed.column.unwrap_or(TIME))?;
+            let steps = [Step::new(0, -1, false), Step::new(1, 1, false)];
             let course = Course {
-                steps: &[Step::new(0, -1, false), Step::new(1, 1, false)],
                 seqs: &[seq.cast_signed(); 2],
                 keys: &keys,
                 conditions: &conditions,
                 values: &values,
-                ahead: (0, 0),
             };
             self.counted[index] = true;
             let state = &mut self.words[placed.key];
             with_accumulator!(&mut self.kinds[index], accumulator => {
-                drive(accumulator, state, placed.place, course, 0, &mut Vec::new());
+                drive_through(accumulator, state, placed.place, course, Walk { steps: &steps, lines: &[] });
             }, ring => unreachable!("labels are for frames in time"));
         }
         Ok(())

@@ -4,8 +4,8 @@
 //! once each.
 
 use super::accumulate::{Accumulate as _, Count, IntSum, int_sum, key, plus, times};
-use super::chunked::{APPROACH, Chunked};
-use super::drive::Course;
+use super::chunked::Chunked;
+use super::drive::{Course, Walk};
 
 /// Lanes of each kind in a loop: their parts stay in registers.
 pub(super) const SIDE_BY_SIDE: usize = 3;
@@ -19,7 +19,7 @@ pub(super) struct Lane<'a> {
     pub(super) mask: u64,
     /// What is summed; anything for a count.
     pub(super) values: &'a [i64],
-    /// What is read of each row.
+    /// What is read of each row, with [`room_for`](super::drive::room_for) all of them.
     pub(super) out: Vec<u64>,
 }
 
@@ -29,7 +29,7 @@ pub(super) fn run(
     sums: &mut [Lane<'_>],
     state: &mut Chunked<u64>,
     course: Course<'_>,
-    rows: usize,
+    walk: Walk<'_>,
 ) {
     macro_rules! widths {
         ($(($counts:literal, $sums:literal)),*) => {
@@ -37,7 +37,7 @@ pub(super) fn run(
                 $(($counts, $sums) => {
                     let counts: &mut [Lane<'_>; $counts] = counts.try_into().expect("just so many");
                     let sums: &mut [Lane<'_>; $sums] = sums.try_into().expect("just so many");
-                    side_by_side(counts, sums, state, course, rows);
+                    side_by_side(counts, sums, state, course, walk);
                 })*
                 _ => unreachable!("the layout makes groups of at most three of each kind"),
             }
@@ -67,26 +67,25 @@ fn side_by_side<const COUNTS: usize, const SUMS: usize>(
     sums: &mut [Lane<'_>; SUMS],
     state: &mut Chunked<u64>,
     course: Course<'_>,
-    rows: usize,
+    walk: Walk<'_>,
 ) {
     let course = course.even();
     let events = course.keys.len();
     // Lanes of this function's own: nothing else can write to them, so they stay in registers.
-    let mut counts_of = counts.each_mut().map(|lane| lane.run::<{ Count::READ }>(events, rows));
-    let mut sums_of = sums.each_mut().map(|lane| lane.run::<{ IntSum::READ }>(events, rows));
+    let mut counts = counts.each_mut().map(|lane| lane.run::<{ Count::READ }>(events));
+    let mut sums = sums.each_mut().map(|lane| lane.run::<{ IntSum::READ }>(events));
     let mut row = 0;
-    for (part, steps) in course.steps.chunks(APPROACH).enumerate() {
-        course.approach(state, part * APPROACH);
+    for steps in walk.approaching() {
         for step in steps {
             let event = step.event();
             let words = state.row_mut(key(course.keys[event]) as usize);
             let conditions = course.conditions[event];
-            for lane in &mut counts_of {
+            for lane in &mut counts {
                 let own = &mut words[lane.at..lane.at + Count::WORDS];
                 own[0] = own[0].wrapping_add_signed(step.counted(conditions, lane.mask));
                 lane.out[row] = [own[0]];
             }
-            for lane in &mut sums_of {
+            for lane in &mut sums {
                 let own = &mut words[lane.at..lane.at + IntSum::WORDS];
                 let sign = step.counted(conditions, lane.mask);
                 let n = own[0].wrapping_add_signed(sign);
@@ -98,8 +97,6 @@ fn side_by_side<const COUNTS: usize, const SUMS: usize>(
             row += step.reads();
         }
     }
-    counts.iter_mut().for_each(|lane| lane.out.truncate(rows * Count::READ));
-    sums.iter_mut().for_each(|lane| lane.out.truncate(rows * IntSum::READ));
 }
 
 /// A lane as the loop has it, with rows of `READ` words.
@@ -111,9 +108,7 @@ struct Running<'a, const READ: usize> {
 }
 
 impl Lane<'_> {
-    fn run<const READ: usize>(&mut self, events: usize, rows: usize) -> Running<'_, READ> {
-        // One row more: what happens after the last is written there. The others are written over.
-        self.out.resize((rows + 1) * READ, 0);
+    fn run<const READ: usize>(&mut self, events: usize) -> Running<'_, READ> {
         Running {
             at: self.at,
             mask: self.mask,

@@ -1,14 +1,12 @@
 //! Where each accumulator lives, and which events come to it: worked out once from the plan.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use super::accumulate::{
-    Accumulate as _, Count, ExtremeEver, FirstEver, FloatSum, IntSquares, IntSum, Last, ring_words,
-};
-use super::distinct::Distinct;
 use super::drive::Place;
+use super::kind::words_of;
 use super::lanes::SIDE_BY_SIDE;
-use super::ordered::{Extreme, First};
 use super::reservoir::{CONDITIONS, FamilySpec, KEYS, TIME};
 use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
 
@@ -54,8 +52,6 @@ pub(super) struct CourseSpec {
     pub(super) leave: usize,
     /// The reservoir's columns that its accumulators read, each with the condition bits that they ask for.
     pub(super) columns: BTreeMap<usize, BTreeSet<u64>>,
-    /// Per dictionary: from which word of a key's row on, and up to which, it has accumulators.
-    pub(super) spans: Vec<(usize, usize)>,
     /// Whether its accumulators ask for conditions at all.
     pub(super) conditional: bool,
     /// Whether some accumulator tells events apart by their numbers.
@@ -91,12 +87,23 @@ pub(super) struct Silence {
     pub(super) accumulators: Vec<usize>,
 }
 
-/// Counts and sums over one key and frame, as indexes into the plan's accumulators; at most
-/// [`SIDE_BY_SIDE`] of each.
+/// One key and one frame in time, with what is kept of it, as indexes into the plan's accumulators.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Group {
+pub(super) struct Window {
+    /// The dictionary of the key.
     pub(super) key: usize,
     pub(super) course: usize,
+    /// Where its accumulators are in the row of a key.
+    pub(super) words: Range<usize>,
+    /// Counts and sums that run side by side.
+    pub(super) groups: Vec<Group>,
+    /// The others.
+    pub(super) singles: Vec<usize>,
+}
+
+/// Counts and sums of one window; at most [`SIDE_BY_SIDE`] of each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Group {
     pub(super) counts: Vec<usize>,
     pub(super) sums: Vec<usize>,
     /// Both.
@@ -114,10 +121,10 @@ pub(super) struct Layout {
     pub(super) silences: Vec<Silence>,
     /// The distinct frames in time.
     pub(super) courses: Vec<CourseSpec>,
-    /// Counts and sums that run side by side.
-    pub(super) groups: Vec<Group>,
-    /// The other accumulators.
-    pub(super) singles: Vec<usize>,
+    /// What is kept over frames in time, in the order in which it is taken through a batch.
+    pub(super) windows: Vec<Window>,
+    /// The other accumulators, over all of a key's history.
+    pub(super) histories: Vec<usize>,
     /// Those that let events in, and then those that take them out.
     pub(super) tails: Vec<Tail>,
     /// Columns of the reservoir.
@@ -172,7 +179,7 @@ impl Layout {
             let mask = |condition: Option<usize>| condition.map_or(0, |bit| 1 << bit);
             let place = Place {
                 at: words[spec.key],
-                words: words_of(plan, spec.keep, history(index)),
+                words: words_of(plan, spec),
                 mask: mask(spec.condition),
                 valid_mask: match spec.keep {
                     Keep::First(argument) | Keep::Last(argument) | Keep::Ring { argument, .. } => {
@@ -191,7 +198,6 @@ impl Layout {
                             enter,
                             leave: tail,
                             columns: BTreeMap::new(),
-                            spans: vec![(0, 0); words.len()],
                             conditional: false,
                             seqs: false,
                             accumulators: Vec::new(),
@@ -200,11 +206,6 @@ impl Layout {
                     });
                     let of_course = &mut courses[course];
                     of_course.accumulators.push(index);
-                    let (from, to) = &mut of_course.spans[spec.key];
-                    if from == to {
-                        *from = place.at;
-                    }
-                    *to = place.at + place.words;
                     of_course.conditional |= is_conditional(&spec);
                     of_course.seqs |= matches!(spec.keep, Keep::Min(_) | Keep::Max(_));
                     for column in column(spec.keep, first_value).into_iter().chain([KEYS + spec.key]) {
@@ -245,21 +246,20 @@ impl Layout {
             put(index, &mut words, &mut silences);
         }
         let history_at = words.clone();
-        for index in of_history {
+        for &index in &of_history {
             put(index, &mut words, &mut silences);
         }
         let placed: Vec<Placed> =
             placed.into_iter().map(|p| p.expect("each accumulator was placed")).collect();
-        let (groups, singles) = groups(plan, &placed);
         let tails: Vec<Tail> = tails.into_values().collect();
         Self {
+            windows: windows(plan, &placed),
+            histories: of_history,
             placed,
             words,
             history_at,
             silences,
             courses,
-            groups,
-            singles,
             families: families(plan, first_value, &tails),
             tails,
             columns: first_value + plan.values.len(),
@@ -285,7 +285,7 @@ fn families(plan: &WindowPlan, first_value: usize, tails: &[Tail]) -> Vec<Family
     }
     needs(TIME, i64::MAX);
     let mut columns: Vec<usize> = (0..spans_us.len()).collect();
-    columns.sort_by_key(|&column| std::cmp::Reverse(spans_us[column]));
+    columns.sort_by_key(|&column| Reverse(spans_us[column]));
     let mut families: Vec<FamilySpec> = Vec::new();
     let mut longest_us = i64::MAX;
     for column in columns {
@@ -312,36 +312,40 @@ fn families(plan: &WindowPlan, first_value: usize, tails: &[Tail]) -> Vec<Family
     families
 }
 
-/// What can run side by side, and the rest.
-fn groups(plan: &WindowPlan, placed: &[Placed]) -> (Vec<Group>, Vec<usize>) {
-    let mut groups: Vec<Group> = Vec::new();
-    let mut singles = Vec::new();
-    for (index, (spec, &Placed { key, leave, .. })) in plan.accumulators.iter().zip(placed).enumerate() {
-        let Leave::Tail { course, .. } = leave else {
-            singles.push(index);
-            continue;
-        };
+/// Accumulators over frames in time, by key and frame.
+fn windows(plan: &WindowPlan, placed: &[Placed]) -> Vec<Window> {
+    let mut windows: Vec<Window> = Vec::new();
+    for (index, (spec, &Placed { key, place, leave, .. })) in plan.accumulators.iter().zip(placed).enumerate()
+    {
+        let Leave::Tail { course, .. } = leave else { continue };
+        let at = windows.iter().position(|window| (window.key, window.course) == (key, course));
+        let at = at.unwrap_or_else(|| {
+            let words = place.at..place.at;
+            windows.push(Window { key, course, words, ..Window::default() });
+            windows.len() - 1
+        });
+        let window = &mut windows[at];
+        let Range { start, end } = window.words;
+        window.words = start.min(place.at)..end.max(place.at + place.words);
         let sums = match spec.keep {
             Keep::Count => false,
             Keep::Sum { value, squares: false } if plan.value_type(value) == ValueType::Int => true,
             _ => {
-                singles.push(index);
+                window.singles.push(index);
                 continue;
             }
         };
-        let fits = |group: &Group| {
-            let beside = if sums { &group.sums } else { &group.counts };
-            (group.key, group.course) == (key, course) && beside.len() < SIDE_BY_SIDE
-        };
-        let found = groups.iter().position(fits).unwrap_or_else(|| {
-            groups.push(Group { key, course, ..Group::default() });
-            groups.len() - 1
+        let beside = |group: &Group| if sums { group.sums.len() } else { group.counts.len() };
+        let found = window.groups.iter().position(|group| beside(group) < SIDE_BY_SIDE);
+        let found = found.unwrap_or_else(|| {
+            window.groups.push(Group::default());
+            window.groups.len() - 1
         });
-        let group = &mut groups[found];
+        let group = &mut window.groups[found];
         group.all.push(index);
         if sums { &mut group.sums } else { &mut group.counts }.push(index);
     }
-    (groups, singles)
+    windows
 }
 
 /// Whether an accumulator asks for the conditions of events.
@@ -351,26 +355,6 @@ fn is_conditional(accumulator: &AccumulatorSpec) -> bool {
         Keep::Count | Keep::Sum { .. } | Keep::Min(_) | Keep::Max(_) | Keep::Distinct(_) => None,
     };
     accumulator.condition.or(argument).is_some()
-}
-
-/// Words per key of an accumulator.
-pub(crate) fn words_of(plan: &WindowPlan, keep: Keep, history: bool) -> usize {
-    match keep {
-        Keep::Count => Count::WORDS,
-        Keep::Sum { value, squares } => match (plan.value_type(value), squares) {
-            (ValueType::Int, false) => IntSum::WORDS,
-            (ValueType::Int, true) => IntSquares::WORDS,
-            (ValueType::Float, false) => FloatSum::<false>::WORDS,
-            (ValueType::Float, true) => FloatSum::<true>::WORDS,
-        },
-        Keep::Min(_) | Keep::Max(_) if history => ExtremeEver::<true>::WORDS,
-        Keep::Min(_) | Keep::Max(_) => Extreme::<true>::WORDS,
-        Keep::Distinct(_) => Distinct::WORDS,
-        Keep::First(_) if history => FirstEver::WORDS,
-        Keep::First(_) => First::WORDS,
-        Keep::Last(_) => Last::WORDS,
-        Keep::Ring { rows, .. } => ring_words(rows),
-    }
 }
 
 fn column(keep: Keep, first_value: usize) -> Option<usize> {

@@ -9,7 +9,7 @@
 //! - [`accumulate`]: what is kept per key, with [`wide`] numbers in [`chunked`] rows; [`distinct`]: the same
 //!   for different values; [`ordered`]: for the oldest, smallest and largest one; [`kind`]: one of them all.
 //! - [`state`]: all of it, moved on from batch to batch.
-//! - [`drive`]: the loop that takes each of them through a batch.
+//! - [`run`]: a step through all of them; [`drive`]: the loop that takes each through it.
 //! - [`lanes`]: the same for several counts and sums at once.
 //! - [`course`]: the events of a step and its rows, in order.
 //! - [`labels`]: what events turn out to be, when that becomes known.
@@ -28,15 +28,16 @@ mod dictionary;
 mod distinct;
 mod drive;
 pub(crate) mod inputs;
-mod kind;
+pub(crate) mod kind;
 mod labels;
 mod lanes;
-pub(crate) mod layout;
+mod layout;
 mod ordered;
 mod read;
 mod records;
 mod reservoir;
 mod restore;
+mod run;
 mod save;
 mod segment;
 pub(crate) mod spec;

@@ -111,14 +111,14 @@ impl Lists {
     }
 }
 
-/// The smallest (`MIN`) or the largest value: a monotone list, so that its front is always it. The first two are
-/// in the words: `[list of the others, seq of the first + 1 or 0 for none, its value, the same of the second]`.
-/// In frames of a few events hardly any touches more than that, and none of what it does then is a branch: which
-/// event becomes or was the best, nobody can guess. Read as `[valid, value]`.
+/// The smallest (`MIN`) or the largest value: a monotone list, so that its front is always it. The first `NEAR` are
+/// in the words: `[list of the others, seq of the first + 1 or 0 for none, its value, the same of those after it…]`.
+/// Few events touch more than that, and none of what they do then is a branch: which event becomes or was the best,
+/// nobody can guess. Read as `[valid, value]`.
 #[derive(Debug)]
-pub(super) struct Extreme<const MIN: bool>(Lists);
+pub(super) struct Extreme<const MIN: bool, const NEAR: usize>(Lists);
 
-impl<const MIN: bool> Extreme<MIN> {
+impl<const MIN: bool, const NEAR: usize> Extreme<MIN, NEAR> {
     pub(super) const fn new() -> Self {
         Self(Lists::new())
     }
@@ -129,7 +129,7 @@ impl<const MIN: bool> Extreme<MIN> {
         if MIN { value < newer } else { value > newer }
     }
 
-    /// Takes in an event that is behind the first two.
+    /// Takes in an event that is behind those in the words.
     fn enter_behind(&mut self, others: &mut u64, item: Item) {
         while self.0.last_of(*others).is_some_and(|last| !Self::better(last.value, item.value)) {
             self.0.pop_last(others);
@@ -137,13 +137,13 @@ impl<const MIN: bool> Extreme<MIN> {
         self.0.push_last(others, item);
     }
 
-    /// Takes the first of the others out, as the second that it becomes.
+    /// Takes the first of the others out, as the last in the words that it becomes.
     fn pop_other(&mut self, others: &mut u64) -> [u64; 2] {
-        let second = self.0.first_of(*others).map(|node| [node.seq + 1, node.value.cast_unsigned()]);
-        if second.is_some() {
+        let first = self.0.first_of(*others).map(|node| [node.seq + 1, node.value.cast_unsigned()]);
+        if first.is_some() {
             self.0.pop_first(others);
         }
-        second.unwrap_or_default()
+        first.unwrap_or_default()
     }
 }
 
@@ -153,26 +153,31 @@ fn choose(first: bool, a: [u64; 2], b: [u64; 2]) -> [u64; 2] {
     [select_unpredictable(first, a[0], b[0]), select_unpredictable(first, a[1], b[1])]
 }
 
-impl<const MIN: bool> Accumulate for Extreme<MIN> {
-    const WORDS: usize = 5;
+impl<const MIN: bool, const NEAR: usize> Accumulate for Extreme<MIN, NEAR> {
+    const WORDS: usize = 1 + 2 * NEAR;
     const READ: usize = 2;
 
     #[inline(always)]
     fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
-        let (first, second, new) =
-            ([words[1], words[2]], [words[3], words[4]], [item.seq + 1, item.value.cast_unsigned()]);
-        let stays = |[seq, value]: [u64; 2]| (seq > 0) & Self::better(value.cast_signed(), item.value);
-        let first_stays = stays(first);
-        let second_stays = first_stays & stays(second);
-        let (enters, leaves) = (sign > 0, (sign < 0) & (first[0] == new[0]));
-        let moved = choose(enters, choose(first_stays, first, new), choose(leaves, second, first));
-        let behind = choose(enters, choose(first_stays, new, [0; 2]), choose(leaves, [0; 2], second));
-        let behind = choose(enters & second_stays, second, behind);
-        [words[1], words[2], words[3], words[4]] = [moved[0], moved[1], behind[0], behind[1]];
-        if (words[0] != 0) | (enters & second_stays) {
+        const NONE: [u64; 2] = [0; 2];
+        let near: [[u64; 2]; NEAR] = std::array::from_fn(|at| [words[1 + 2 * at], words[2 + 2 * at]]);
+        let new = [item.seq + 1, item.value.cast_unsigned()];
+        let (enters, leaves) = (sign > 0, (sign < 0) & (near[0][0] == new[0]));
+        // Of those before a place, whether the last outlives the event that enters; then all do.
+        let mut before_stays = true;
+        for at in 0..NEAR {
+            let [seq, value] = near[at];
+            let stays = before_stays & (seq > 0) & Self::better(value.cast_signed(), item.value);
+            let entered = choose(stays, near[at], choose(before_stays, new, NONE));
+            let left = choose(leaves, near.get(at + 1).copied().unwrap_or(NONE), near[at]);
+            [words[1 + 2 * at], words[2 + 2 * at]] = choose(enters, entered, left);
+            before_stays = stays;
+        }
+        let comes_behind = enters & before_stays;
+        if (words[0] != 0) | comes_behind {
             if leaves {
-                [words[3], words[4]] = self.pop_other(&mut words[0]);
-            } else if enters & second_stays {
+                [words[2 * NEAR - 1], words[2 * NEAR]] = self.pop_other(&mut words[0]);
+            } else if comes_behind {
                 self.enter_behind(&mut words[0], item);
             } else if enters {
                 self.0.clear(&mut words[0]);
@@ -225,9 +230,9 @@ mod tests {
     use super::*;
 
     /// Takes events in and out and compares what is kept with the frame after each.
-    fn compare<const MIN: bool>(events: &[(i64, i64)]) -> Result<(), TestCaseError> {
-        let mut extreme = Extreme::<MIN>::new();
-        let mut words = vec![0_u64; Extreme::<MIN>::WORDS];
+    fn compare<const MIN: bool, const NEAR: usize>(events: &[(i64, i64)]) -> Result<(), TestCaseError> {
+        let mut extreme = Extreme::<MIN, NEAR>::new();
+        let mut words = vec![0_u64; Extreme::<MIN, NEAR>::WORDS];
         let mut frame: VecDeque<Item> = VecDeque::new();
         for (seq, &(value, sign)) in (0..).zip(events) {
             let arriving = Item { seq, key: 0, value, valid: true };
@@ -239,7 +244,7 @@ mod tests {
             extreme.apply(&mut words, sign, item);
             let values = frame.iter().map(|item| item.value);
             let expected = if MIN { values.min() } else { values.max() };
-            let mut read = vec![0; Extreme::<MIN>::READ];
+            let mut read = vec![0; Extreme::<MIN, NEAR>::READ];
             extreme.read(&words, &mut read);
             let found = (read[0] > 0).then_some(read[1].cast_signed());
             prop_assert_eq!(found, expected);
@@ -263,8 +268,11 @@ mod tests {
             // Few values, so that many are equal; more enter than leave, so that lists grow long.
             events in prop::collection::vec((0..8_i64, prop::sample::select(vec![1, 1, 1, -1, -1, 0])), 0..200),
         ) {
-            compare::<true>(&events)?;
-            compare::<false>(&events)?;
+            compare::<true, 1>(&events)?;
+            compare::<true, 2>(&events)?;
+            compare::<false, 2>(&events)?;
+            compare::<true, 6>(&events)?;
+            compare::<false, 6>(&events)?;
         }
     }
 }

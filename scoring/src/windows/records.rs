@@ -58,8 +58,8 @@ impl RecordsWriter {
         let out = &mut self.bytes;
         self.keys += 1;
         out.u8(u8::try_from(record.dictionary).expect("the planner allows fewer than 256 dictionaries"));
-        out.varint(u64::from(record.id));
-        out.varint(record.since - segment * SEGMENT_EVENTS);
+        out.u32(record.id);
+        out.u16(u16::try_from(record.since - segment * SEGMENT_EVENTS).expect("it lives in this segment"));
         out.varint(value.len() as u64);
         out.raw(value);
         out.varint(record.history.len() as u64);
@@ -92,8 +92,8 @@ pub(super) fn read(
     let count = input.varint()?;
     for _ in 0..count {
         let dictionary = usize::from(input.u8()?);
-        let id = u32::try_from(input.varint()?).map_err(|_| TOO_LARGE)?;
-        let since = input.varint()?.checked_add(first_seq).ok_or(TOO_LARGE)?;
+        let id = input.u32()?;
+        let since = first_seq.checked_add(u64::from(input.u16()?)).ok_or(TOO_LARGE)?;
         let length = usize::try_from(input.varint()?).map_err(|_| TOO_LARGE)?;
         let value = input.take(length)?;
         let words = input.varint()?;

@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::accumulate::{Ring, key};
+use super::chunked::AHEAD;
 use super::dictionary::Dictionary;
-use super::drive::{Course, Feed, Step, drive, drive_history, holds};
+use super::drive::{Course, Feed, Step, Walk, drive_history, drive_through, holds};
 use super::kind::{Kind, with_accumulator};
 use super::labels::relabel;
 use super::layout::{Layout, Leave, Placed};
@@ -121,19 +122,15 @@ impl WindowState {
         }
         let seqs: Vec<i64> = (part.start.cast_signed()..part.end.cast_signed()).collect();
         let steps: Vec<Step> = (0..seqs.len()).map(|event| Step::new(event, 1, false)).collect();
-        let ahead = (placed.place.at, placed.place.at + placed.place.words);
-        let course = Course {
-            steps: &steps,
-            seqs: &seqs,
-            keys: &keys,
-            conditions: &conditions,
-            values: &values,
-            ahead,
-        };
+        let words = placed.place.at..placed.place.at + placed.place.words;
+        let mut lines = Vec::new();
+        let coming = keys.iter().skip(AHEAD).map(|&id| key(id) as usize);
+        self.words[placed.key].lines(&words, coming, &mut lines);
+        let course = Course { seqs: &seqs, keys: &keys, conditions: &conditions, values: &values };
         self.counted[index] |= conditions.iter().any(|&bits| holds(bits, placed.place.mask));
         let state = &mut self.words[placed.key];
         with_accumulator!(&mut self.kinds[index], accumulator => {
-            drive(accumulator, state, placed.place, course, 0, &mut Vec::new());
+            drive_through(accumulator, state, placed.place, course, Walk { steps: &steps, lines: &lines });
         }, ring => unreachable!("rows are kept by history"));
         Ok(())
     }
@@ -214,12 +211,11 @@ impl WindowState {
                     keys: of_row(KEYS + dictionary),
                     conditions: of_row(CONDITIONS),
                     values: of_row(placed.column.unwrap_or(TIME)),
-                    cuts: &[1],
                 };
-                let (state, rows, mut out) = (&mut self.words[dictionary], enter.keys, Vec::new());
+                let (state, mut out) = (&mut self.words[dictionary], Vec::new());
                 with_accumulator!(&mut self.kinds[index], accumulator => {
-                    drive_history(accumulator, state, placed.place, (&enter, &[]), rows, &mut out);
-                }, ring => drive_history(&mut Ring, state, placed.place, (&enter, &[]), rows, &mut out));
+                    drive_history(accumulator, state, placed.place, (&enter, &[]), &mut out);
+                }, ring => drive_history(&mut Ring, state, placed.place, (&enter, &[]), &mut out));
             }
         }
         Ok(())

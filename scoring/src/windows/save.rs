@@ -1,7 +1,7 @@
 //! What of a state goes into segments and checkpoints, for [`restore`](super::restore) to find.
 
 use super::accumulate::key;
-use super::chunked::{APPROACH, ahead};
+use super::chunked::AHEAD;
 use super::dictionary::Dictionary;
 use super::records::{KeyRecord, RecordsWriter};
 use super::reservoir::{CONDITIONS, KEYS, SEGMENT_EVENTS};
@@ -48,8 +48,12 @@ impl WindowState {
                 self.reservoir.forget_first(family);
             }
         }
-        // A label is recorded with its event's segment or a later one: none of those is needed here.
-        self.labels = self.labels.split_off(&self.reservoir.first_seq());
+        // A label is recorded with its event's segment or a later one: none of those is needed here. Splitting the
+        // map would go through all of it.
+        let first = self.reservoir.first_seq();
+        while self.labels.first_key_value().is_some_and(|(&seq, _)| seq < first) {
+            self.labels.pop_first();
+        }
         Ok(())
     }
 
@@ -133,11 +137,9 @@ fn each_live<'a>(
     mut then: impl FnMut(&'a KeyRecord, &'a [u8]),
 ) {
     for (done, record) in records.iter().enumerate() {
-        if done % APPROACH == 0 {
-            // Values are all over the place.
-            for record in &records[ahead(done, records.len())] {
-                dictionaries[record.dictionary].approach_number(record.id);
-            }
+        // Values are all over the place.
+        if let Some(record) = records.get(done + AHEAD) {
+            dictionaries[record.dictionary].approach_number(record.id);
         }
         // The batch at hand may have met keys in the next segment already.
         if record.home() == segment

@@ -33,6 +33,16 @@ impl Frame {
             Self::History { expiry_us } => expiry_us,
         }
     }
+
+    /// Whether it is longer than a week: then it holds several of the events of many a key.
+    pub(crate) const fn is_long(self) -> bool {
+        const WEEK_US: i64 = 7 * 86_400_000_000;
+        match self {
+            Self::Range { start_us, end_us: None } => start_us > WEEK_US,
+            Self::Range { start_us, end_us: Some(end_us) } => start_us.saturating_sub(end_us) > WEEK_US,
+            Self::History { .. } => false,
+        }
+    }
 }
 
 /// An expression over a batch of transactions.

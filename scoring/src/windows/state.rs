@@ -5,19 +5,16 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 
-use super::accumulate::{Ring, key};
-use super::chunked::{APPROACH, Chunked, ahead};
+use super::chunked::Chunked;
 use super::course::{Happening, Passing};
 use super::dictionary::Dictionary;
-use super::drive::{Feed, drive, drive_history, read_only};
 use super::inputs::prepare;
-use super::kind::{Kind, with_accumulator};
+use super::kind::Kind;
 use super::labels::{Label, relabel};
-use super::lanes::{self, Lane};
-use super::layout::{Group, Layout, Leave, MAX_FAMILIES, Placed, Silence};
+use super::layout::{Layout, MAX_FAMILIES};
 use super::read::Column;
 use super::records::{KeyRecord, LabelRecord, RecordsWriter};
-use super::reservoir::{CONDITIONS, KEYS, Reservoir, SEGMENT_EVENTS, TIME};
+use super::reservoir::{CONDITIONS, Reservoir, SEGMENT_EVENTS, TIME};
 use super::spec::WindowPlan;
 use crate::error::ScoreError;
 use crate::probe::{Probe, Stage};
@@ -60,10 +57,12 @@ pub(crate) struct WindowState {
     pub(super) passing: Vec<Passing>,
     /// Per frame: what happens in it in a step, reused.
     pub(super) courses: Vec<Happening>,
-    /// What an accumulator read in a step, reused.
+    /// What a history, or an accumulator that is only read, read in a step, reused.
     pub(super) read: Vec<u64>,
-    /// The same of those that run side by side.
-    pub(super) lanes_read: Vec<Vec<u64>>,
+    /// Room for what the loops over a window read, reused.
+    pub(super) spare: Vec<Vec<u64>>,
+    /// Addresses of what comes next, reused.
+    pub(super) lines: Vec<usize>,
 }
 
 impl WindowState {
@@ -74,13 +73,10 @@ impl WindowState {
     }
 
     pub(super) fn over(plan: Arc<WindowPlan>, layout: Arc<Layout>, reservoir: Reservoir) -> Self {
-        let kinds = plan.accumulators.iter().zip(&layout.placed);
         Self {
             dictionaries: plan.dictionaries.iter().map(|_| Dictionary::new()).collect(),
             words: layout.words.iter().map(|&width| Chunked::new(width)).collect(),
-            kinds: kinds
-                .map(|(spec, placed)| Kind::new(&plan, spec.keep, matches!(placed.leave, Leave::Silence(_))))
-                .collect(),
+            kinds: plan.accumulators.iter().map(|&spec| Kind::new(&plan, spec)).collect(),
             counted: vec![false; layout.placed.len()],
             reservoir,
             records: Vec::new(),
@@ -93,7 +89,8 @@ impl WindowState {
             passing: layout.tails.iter().map(|_| Passing::new(layout.columns)).collect(),
             courses: layout.courses.iter().map(|_| Happening::new(layout.columns)).collect(),
             read: Vec::new(),
-            lanes_read: Vec::new(),
+            spare: Vec::new(),
+            lines: Vec::new(),
             layout,
             plan,
         }
@@ -255,158 +252,6 @@ impl WindowState {
         Ok(())
     }
 
-    /// Takes the events that were fetched, and rows of which each is read, through all accumulators.
-    fn run(&mut self, rows: &[&[i64]], first_seq: u64, outputs: &mut [Column], probe: &mut dyn Probe) {
-        let layout = Arc::clone(&self.layout);
-        let count = rows[TIME].len();
-        for (spec, course) in layout.courses.iter().zip(&mut self.courses) {
-            course.follow(spec, &self.passing, rows, first_seq);
-            probe.states(&spec.accumulators);
-        }
-        let each: Vec<usize> = (1..=count).collect();
-        let mut expired = Vec::with_capacity(layout.silences.len());
-        for silence in &layout.silences {
-            expired.push(self.silence(silence, rows, first_seq));
-            probe.states(&silence.accumulators);
-        }
-        self.note_counted(count, outputs);
-        for group in &layout.groups {
-            self.run_group(group, rows[KEYS + group.key], outputs);
-            probe.states(&group.all);
-        }
-        let mut read = std::mem::take(&mut self.read);
-        for &index in &layout.singles {
-            let placed = &layout.placed[index];
-            let state = &mut self.words[placed.key];
-            match placed.leave {
-                Leave::Tail { .. } if !self.counted[index] => continue,
-                Leave::Tail { course, .. } => {
-                    let (happening, spec) = (&mut self.courses[course], &layout.courses[course]);
-                    with_accumulator!(&mut self.kinds[index], accumulator => {
-                        if happening.passes_by(placed.place.mask) {
-                            read_only(accumulator, state, placed.place, rows[KEYS + placed.key], &mut read);
-                        } else {
-                            let ahead = happening.take_far(placed.key);
-                            let course = happening.of(spec, placed, ahead);
-                            drive(accumulator, state, placed.place, course, count, &mut read);
-                        }
-                    }, ring => unreachable!("rows are kept by history"));
-                }
-                Leave::Silence(silence) => {
-                    let keys = rows[KEYS + placed.key];
-                    let arriving = Feed {
-                        first_seq,
-                        keys,
-                        conditions: rows[CONDITIONS],
-                        values: rows[placed.column.unwrap_or(CONDITIONS)],
-                        cuts: &each,
-                    };
-                    let feeds = (&arriving, expired[silence].as_slice());
-                    read.clear();
-                    with_accumulator!(&mut self.kinds[index], accumulator => {
-                        drive_history(accumulator, state, placed.place, feeds, keys, &mut read);
-                    }, ring => drive_history(&mut Ring, state, placed.place, feeds, keys, &mut read));
-                }
-            }
-            show(&self.plan, placed, &read, count, outputs);
-            probe.states(&[index]);
-        }
-        self.read = read;
-        for (tail, spec) in layout.tails.iter().enumerate() {
-            for &dictionary in &spec.releases {
-                let passing = &self.passing[tail];
-                let numbering = &mut self.dictionaries[dictionary];
-                let ids = &passing.columns[KEYS + dictionary];
-                for (done, (&id, seq)) in ids.iter().zip(passing.first_seq..).enumerate() {
-                    if done % APPROACH == 0 {
-                        let to_come = &ids[ahead(done, ids.len())];
-                        to_come.iter().for_each(|&id| numbering.approach_number(key(id)));
-                        let now = ids[done..].iter().map(|&id| key(id)).zip(seq..);
-                        numbering.approach_release(now.take(APPROACH));
-                    }
-                    numbering.release(key(id), seq);
-                }
-            }
-        }
-    }
-
-    /// Notes which accumulators events count for. The others, for which none ever did, read nothing.
-    fn note_counted(&mut self, rows: usize, outputs: &mut [Column]) {
-        for (counted, placed) in self.counted.iter_mut().zip(&self.layout.placed) {
-            let Leave::Tail { course, .. } = placed.leave else { continue };
-            *counted |= !self.courses[course].passes_by(placed.place.mask);
-            if !*counted {
-                each_output(placed, outputs, |column, _| column.extend_by_nothing(rows));
-            }
-        }
-    }
-
-    /// Takes counts and sums of one key and frame through it together; those for which no event counts are
-    /// only read.
-    fn run_group(&mut self, group: &Group, keys: &[i64], outputs: &mut [Column]) {
-        let rows = keys.len();
-        let layout = Arc::clone(&self.layout);
-        let (happening, spec) = (&mut self.courses[group.course], &layout.courses[group.course]);
-        let counts =
-            |of: &[usize]| of.iter().any(|&index| !happening.passes_by(layout.placed[index].place.mask));
-        let ahead = if counts(&group.all) { happening.take_far(group.key) } else { (0, 0) };
-        let happening = &*happening;
-        let state = &mut self.words[group.key];
-        let mut lanes = |of: &[usize]| {
-            let counting = of.iter().filter(|&&index| !happening.passes_by(layout.placed[index].place.mask));
-            let lane = |&index: &usize| {
-                let placed = &layout.placed[index];
-                let values = happening.of(spec, placed, ahead).values;
-                let out = self.lanes_read.pop().unwrap_or_default();
-                (index, Lane { at: placed.place.at, mask: placed.place.mask, values, out })
-            };
-            counting.map(lane).unzip::<usize, Lane<'_>, Vec<_>, Vec<_>>()
-        };
-        let ((counts, mut count_lanes), (sums, mut sum_lanes)) = (lanes(&group.counts), lanes(&group.sums));
-        if let Some(&any) = counts.iter().chain(&sums).next() {
-            let course = happening.of(spec, &layout.placed[any], ahead);
-            lanes::run(&mut count_lanes, &mut sum_lanes, state, course, rows);
-        }
-        for (index, lane) in counts.iter().chain(&sums).zip(count_lanes.into_iter().chain(sum_lanes)) {
-            show(&self.plan, &layout.placed[*index], &lane.out, rows, outputs);
-            self.lanes_read.push(lane.out);
-        }
-        for &index in &group.all {
-            let placed = &layout.placed[index];
-            if self.counted[index] && happening.passes_by(placed.place.mask) {
-                with_accumulator!(&self.kinds[index], accumulator => {
-                    read_only(accumulator, state, placed.place, keys, &mut self.read);
-                }, ring => unreachable!("rows are kept by history"));
-                show(&self.plan, placed, &self.read, rows, outputs);
-            }
-        }
-    }
-
-    /// The keys that a silence ends, each with the row before which it does.
-    fn silence(&mut self, silence: &Silence, rows: &[&[i64]], first_seq: u64) -> Vec<(usize, u32)> {
-        let passing = &self.passing[silence.tail];
-        let state = &mut self.words[silence.key];
-        let mut expired = Vec::new();
-        let leaving = &passing.columns[KEYS + silence.key];
-        let mut left = 0;
-        let mut leave = |state: &mut Chunked<u64>, end: usize, row: usize| {
-            while left < end {
-                let newest = &mut state.row_mut(key(leaving[left]) as usize)[silence.at];
-                if *newest == passing.first_seq + left as u64 + 1 {
-                    *newest = 0;
-                    expired.push((row, key(leaving[left])));
-                }
-                left += 1;
-            }
-        };
-        for ((row, &id), seq) in rows[KEYS + silence.key].iter().enumerate().zip(first_seq..) {
-            leave(state, passing.cuts[row], row);
-            state.row_mut(key(id) as usize)[silence.at] = seq + 1;
-        }
-        leave(state, leaving.len(), rows[TIME].len());
-        expired
-    }
-
     /// Events held for windows that still need them.
     pub(crate) fn live_events(&self) -> u64 {
         self.reservoir.next_seq() - self.reservoir.first_seq()
@@ -437,18 +282,4 @@ impl WindowState {
 /// The first of the reservoirs that a layer's segments are stored under.
 pub(super) fn first_reservoir(layer: usize) -> u32 {
     u32::try_from(layer * MAX_FAMILIES).expect("there are few layers")
-}
-
-/// Appends what was read of an accumulator to the outputs that are made of it.
-fn show(plan: &WindowPlan, placed: &Placed, read: &[u64], rows: usize, outputs: &mut [Column]) {
-    each_output(placed, outputs, |column, output| column.extend(&plan.outputs[output], read, rows));
-}
-
-/// Calls `extend` with each output that is made of an accumulator, and its number.
-fn each_output(placed: &Placed, outputs: &mut [Column], mut extend: impl FnMut(&mut Column, usize)) {
-    for &output in &placed.outputs {
-        if let Some(column) = outputs.get_mut(output) {
-            extend(column, output);
-        }
-    }
 }
