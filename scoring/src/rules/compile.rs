@@ -152,10 +152,7 @@ impl Rules {
 
     /// What the rules that fired on one row have to say.
     pub(crate) fn say(&self, fired: &[Fired]) -> Matches {
-        let is_live = |fired: &&Fired| self.rules[fired.rule].spec.mode != Mode::Shadow;
-        let live_ones = fired.iter().filter(is_live).count();
-        let (mut live, mut shadow) =
-            (Vec::with_capacity(live_ones), Vec::with_capacity(fired.len() - live_ones));
+        let (mut live, mut shadow) = (Vec::with_capacity(fired.len()), Vec::new());
         for one in fired {
             let rule = &self.rules[one.rule];
             let reason = rule.reason(one.observed, one.limit);

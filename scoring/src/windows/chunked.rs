@@ -70,10 +70,7 @@ impl<T: Clone + Default> Chunked<T> {
         let in_line = (LINE / size_of::<T>()).max(1);
         // Rows begin where lines do, mostly, or lie within one.
         let from = elements.start / in_line * in_line;
-        let first = |row: usize| {
-            let at = (row & (CHUNK - 1)) * self.stride + from;
-            address(&self.chunks[row >> CHUNK_BITS][at])
-        };
+        let first = |row: usize| address(self.element(row, from));
         match (elements.end - from).div_ceil(in_line) {
             1 => out.extend(rows.map(first)),
             lines => rows.for_each(|row| {
@@ -86,8 +83,13 @@ impl<T: Clone + Default> Chunked<T> {
     /// Asks for the cache line that an element of a row is in. A hint: changes nothing.
     #[inline(always)]
     pub(super) fn approach(&self, row: usize, element: usize) {
-        let at = (row & (CHUNK - 1)) * self.stride + element;
-        prefetch(&self.chunks[row >> CHUNK_BITS][at]);
+        prefetch(self.element(row, element));
+    }
+
+    /// One element of a row, for those who need only its address: checks less than [`Self::row`].
+    #[inline(always)]
+    fn element(&self, row: usize, element: usize) -> &T {
+        &self.chunks[row >> CHUNK_BITS][(row & (CHUNK - 1)) * self.stride + element]
     }
 
     /// Whether rows are too many for the processor's nearer caches.

@@ -41,17 +41,12 @@ impl Default for Value {
 
 impl Value {
     fn new(value: &[u8]) -> Self {
-        match u8::try_from(value.len()) {
-            Ok(len) if value.len() <= SHORT_BYTES => {
-                let mut bytes = [0; SHORT_BYTES];
-                bytes[..value.len()].copy_from_slice(value);
-                Self::Short { len, bytes }
-            }
-            _ => Self::Long(value.into()),
-        }
+        let mut new = Self::default();
+        new.set(value);
+        new
     }
 
-    /// Becomes a value, in place where it can.
+    /// Becomes a value, in place where it is short and so was the one before.
     #[inline]
     fn set(&mut self, value: &[u8]) {
         match (self, u8::try_from(value.len())) {
@@ -59,7 +54,7 @@ impl Value {
                 *len = length;
                 bytes[..value.len()].copy_from_slice(value);
             }
-            (other, _) => *other = Self::new(value),
+            (other, _) => *other = Self::Long(value.into()),
         }
     }
 

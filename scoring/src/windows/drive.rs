@@ -108,16 +108,15 @@ pub(super) struct Course<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Walk<'a> {
     pub(super) steps: &'a [Step],
-    /// Addresses of what the steps from [`AHEAD`] on will touch, in their order; none where it is near.
+    /// Addresses of what the steps will touch, in their order and as many for each; none where it is near.
     pub(super) lines: &'a [usize],
 }
 
 /// Some steps of a [`Walk`], in a row.
 struct Part<'a> {
     steps: &'a [Step],
-    /// The steps whose memory can be asked for before these.
+    /// The steps whose memory can be asked for before these, and the addresses of it.
     to_come: &'a [Step],
-    /// Addresses to ask for.
     lines: &'a [usize],
 }
 
@@ -126,15 +125,15 @@ impl<'a> Walk<'a> {
     #[inline(always)]
     fn parts(self) -> impl Iterator<Item = Part<'a>> {
         let Self { steps, lines } = self;
-        let share = lines.len().div_ceil(steps.len().saturating_sub(AHEAD).max(1)) * PART;
-        (0..steps.len()).step_by(PART).map(move |done| {
-            let all = steps.len();
+        let all = steps.len();
+        let of_step = lines.len() / all.max(1);
+        (0..all).step_by(PART).map(move |done| {
             let from = if done == 0 { 0 } else { all.min(done + AHEAD) };
-            let part = done / PART * share;
+            let to = all.min(done + AHEAD + PART);
             Part {
                 steps: &steps[done..all.min(done + PART)],
-                to_come: &steps[from..all.min(done + AHEAD + PART)],
-                lines: &lines[lines.len().min(part)..lines.len().min(part + share)],
+                to_come: &steps[from..to],
+                lines: &lines[from * of_step..to * of_step],
             }
         })
     }
@@ -172,7 +171,7 @@ impl Course<'_> {
 ///
 /// Not inlined: the loops around it need the processor's registers for themselves.
 #[inline(never)]
-pub(super) fn approach(lines: &[usize]) {
+fn approach(lines: &[usize]) {
     lines.iter().for_each(|&line| prefetch_at(line));
 }
 

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::accumulate::{Ring, key};
-use super::chunked::AHEAD;
 use super::dictionary::Dictionary;
 use super::drive::{Course, Feed, Step, Walk, drive_history, drive_through, holds};
 use super::kind::{Kind, with_accumulator};
@@ -124,8 +123,7 @@ impl WindowState {
         let steps: Vec<Step> = (0..seqs.len()).map(|event| Step::new(event, 1, false)).collect();
         let words = placed.place.at..placed.place.at + placed.place.words;
         let mut lines = Vec::new();
-        let coming = keys.iter().skip(AHEAD).map(|&id| key(id) as usize);
-        self.words[placed.key].lines(&words, coming, &mut lines);
+        self.words[placed.key].lines(&words, keys.iter().map(|&id| key(id) as usize), &mut lines);
         let course = Course { seqs: &seqs, keys: &keys, conditions: &conditions, values: &values };
         self.counted[index] |= conditions.iter().any(|&bits| holds(bits, placed.place.mask));
         let state = &mut self.words[placed.key];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::accumulate::{Accumulate, Count, IntSum, Ring, key};
 use super::chunked::{AHEAD, Chunked};
 use super::course::Happening;
-use super::drive::{Course, Feed, Place, Walk, approach, drive, drive_history, read_only, room_for};
+use super::drive::{Course, Feed, Place, Walk, drive, drive_history, read_only, room_for};
 use super::kind::{Kind, with_accumulator};
 use super::lanes::{self, Lane};
 use super::layout::{Layout, Leave, Placed, Silence, Window};
@@ -63,9 +63,7 @@ impl WindowState {
             if !units.is_empty() {
                 state.lines(&window.words, happening.keys(window.key, steps), lines);
             }
-            let (first, mut lines) =
-                lines.split_at(lines.len() / steps.len().max(1) * steps.len().min(AHEAD));
-            approach(first);
+            let mut lines = lines.as_slice();
             for unit in units {
                 let walk = Walk { steps, lines: std::mem::take(&mut lines) };
                 let then = |index: usize, read: &[u64]| {
