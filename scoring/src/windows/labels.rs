@@ -25,9 +25,9 @@ pub struct Label {
 }
 
 impl WindowState {
-    /// Takes in the labels that change no window, which is most of them where all transactions are labelled,
-    /// and returns the others: only for those must a batch be cut.
-    pub(super) fn settle(&mut self, labels: &[Label]) -> Result<Vec<Label>, ScoreError> {
+    /// Takes in the labels that no row before them could tell from known, which is most of them, and returns the
+    /// others: only for those must the batch, whose rows have these times, be cut.
+    pub(super) fn settle(&mut self, labels: &[Label], times_us: &[i64]) -> Result<Vec<Label>, ScoreError> {
         if self.plan.labelled.is_empty() {
             return Ok(Vec::new());
         }
@@ -37,10 +37,8 @@ impl WindowState {
             let settled = match self.labelled(label)? {
                 // Of an event of this very batch, perhaps.
                 None => false,
-                Some(seq) => {
-                    let [before, after] = self.conditions(seq, label.fraud)?;
-                    before == after && !pending.contains(&label.window_time_us)
-                }
+                Some(_) if pending.contains(&label.window_time_us) => false,
+                Some(seq) => !self.is_seen_early(seq, label, times_us)?,
             };
             if settled {
                 self.label(label)?;
@@ -50,6 +48,22 @@ impl WindowState {
             }
         }
         Ok(others)
+    }
+
+    /// Whether a label changes a frame that its event is in before the label is known: not if it changes none, nor
+    /// if it comes before its event, as labels do that mature in a delayed frame.
+    fn is_seen_early(&mut self, seq: u64, label: &Label, times_us: &[i64]) -> Result<bool, ScoreError> {
+        let Some(last_row) = label.before_row.checked_sub(1) else { return Ok(false) };
+        let conditions = self.conditions(seq, label.fraud)?;
+        let entered = |enter: usize| {
+            let edge_us = times_us[last_row].saturating_sub(self.layout.tails[enter].bound_us);
+            seq < self.tails[enter] || label.window_time_us <= edge_us
+        };
+        Ok(self.layout.placed.iter().any(|placed| {
+            let Leave::Tail { tail, .. } = placed.leave else { return false };
+            let [before, after] = conditions.map(|conditions| holds(conditions, placed.place.mask));
+            before != after && seq >= self.tails[tail] && placed.enter.is_none_or(entered)
+        }))
     }
 
     /// Takes in the labels that come before `row`, and returns those that do not.

@@ -124,7 +124,7 @@ impl WindowState {
         )?;
         self.make_room();
         let mut outputs: Vec<Column> = self.plan.outputs.iter().map(|o| Column::new(o, rows)).collect();
-        let labels = self.settle(labels)?;
+        let labels = self.settle(labels, times_us)?;
         let mut labels = labels.as_slice();
         let mut from = 0;
         while from < rows {
