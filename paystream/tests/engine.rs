@@ -69,7 +69,7 @@ fn a_feature_file_is_explained() {
         "terminal_cards_10m",
         "per           terminal_id",
         "the last 10 minutes",
-        "how often each card occurs",
+        "how many different card, and the newest event of each",
     ] {
         assert!(told.contains(part), "{part} in\n{told}");
     }

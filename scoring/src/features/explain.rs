@@ -11,8 +11,8 @@ use crate::windows::spec::{AccumulatorSpec, ConditionSpec, Frame, Keep, Magnitud
 const WORD_BYTES: usize = 8;
 /// A node of a list: sequence number, value, neighbours.
 const NODE_BYTES: usize = 32;
-/// A pair of key and value with its count, and the table's own byte, at the usual load.
-const PAIR_BYTES: usize = 28;
+/// A key, a value and its newest event, at a table's usual load.
+const PAIR_BYTES: usize = 24;
 
 /// State that is kept for windows: one accumulator per live key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -83,7 +83,7 @@ impl FeaturePlan {
             Keep::Max(of) => (format!("the values of {} that may yet be the largest", value(of)), NODE_BYTES),
             Keep::Distinct(dictionary) => {
                 let of: Vec<_> = plan.dictionaries[dictionary].inputs.iter().map(|&i| input(i)).collect();
-                (format!("how often each {} occurs", of.join(", ")), PAIR_BYTES)
+                (format!("how many different {}, and the newest event of each", of.join(", ")), PAIR_BYTES)
             }
             Keep::First(of) if history => {
                 (format!("the first {}", of.value.map_or_else(String::new, value)), 0)

@@ -12,7 +12,7 @@ use crate::windows::accumulate::MAX_RING_ROWS;
 use crate::windows::inputs::can_be_key;
 use crate::windows::spec::{
     AccumulatorSpec, Argument, ConditionSpec, DictionarySpec, Fold, Frame, How, Keep, LabelledCondition,
-    MAX_CONDITIONS, Magnitude, OutputSpec, Read, ValueSpec, ValueType, WindowPlan,
+    MAX_BITS, Magnitude, OutputSpec, Read, ValueSpec, ValueType, WindowPlan,
 };
 use crate::windows::values::float_to_ordered;
 
@@ -107,6 +107,7 @@ impl Builder {
                 let input = self.plan.dictionaries[counted].inputs[0];
                 let condition = self.condition(window.filter, Some((input, Magnitude::Any)))?;
                 let of = self.accumulator(window, condition, Keep::Distinct(counted));
+                self.check_bits()?;
                 Ok((Read { of, how: How::Count }, ValueType::Int))
             }
             Function::Count => {
@@ -322,13 +323,18 @@ impl Builder {
                 self.labelled_bit(spec(Some(unknown)), fraud, legit)
             }
         };
-        if self.plan.conditions.len() > MAX_CONDITIONS {
+        self.check_bits()?;
+        Ok(Some(index))
+    }
+
+    fn check_bits(&self) -> Result<(), String> {
+        if self.plan.conditions.len() + self.plan.repeats().len() > MAX_BITS {
             return Err(format!(
-                "more than {MAX_CONDITIONS} different filters and nullable arguments (a filter on {FRAUD} \
-                 counts as three)"
+                "more than {MAX_BITS} different filters, nullable arguments and things counted as distinct (a \
+                 filter on {FRAUD} counts as three)"
             ));
         }
-        Ok(Some(index))
+        Ok(())
     }
 
     /// The bit of a condition that no label changes.

@@ -1,10 +1,11 @@
 //! The events of a step and its rows, in the order in which they happen in a frame.
 
-use std::ops::Range;
+use std::hint::select_unpredictable;
 
 use super::accumulate::key;
 use super::drive::{Course, Step};
-use super::layout::{CourseSpec, Placed};
+use super::layout::{CourseSpec, Layout, Placed};
+use super::repeats::Repeats;
 use super::reservoir::{CONDITIONS, KEYS, TIME};
 
 /// Events on their way past a tail.
@@ -12,7 +13,7 @@ use super::reservoir::{CONDITIONS, KEYS, TIME};
 pub(super) struct Passing {
     pub(super) first_seq: u64,
     pub(super) events: usize,
-    /// Per row of the step: how many of them come before it.
+    /// Per row of the step, and for its end: how many of them come before it.
     pub(super) cuts: Vec<usize>,
     /// The reservoir's columns that the tail reads; the others are empty.
     pub(super) columns: Vec<Vec<i64>>,
@@ -23,6 +24,8 @@ pub(super) struct Passing {
 #[derive(Debug, Default)]
 pub(super) struct Happening {
     steps: Vec<Step>,
+    /// In a delayed frame: how many events have left when each of those that enter does.
+    left: Vec<usize>,
     /// The numbers of the events at hand.
     seqs: Vec<i64>,
     /// The reservoir's columns of the events at hand, of those that an accumulator reads for which some event
@@ -46,7 +49,13 @@ impl Happening {
     /// Puts the events of a step and its rows into the order in which they happen. In a delayed frame
     /// an event may enter and leave between two rows; in any other, one that leaves before another
     /// enters lets the frame be empty for a moment.
-    pub(super) fn follow(&mut self, spec: &CourseSpec, passing: &[Passing], rows: &[&[i64]], first_seq: u64) {
+    pub(super) fn follow(
+        &mut self,
+        (layout, spec): (&Layout, &CourseSpec),
+        passing: &[Passing],
+        (rows, first_seq): (&[&[i64]], u64),
+        repeats: &[Repeats],
+    ) {
         let leaving = &passing[spec.leave];
         let entering = spec.enter.map(|tail| &passing[tail]);
         let (left_in_all, rows_in_all) = (leaving.events, rows[TIME].len());
@@ -64,6 +73,18 @@ impl Happening {
         self.bits = 0;
         if spec.conditional {
             self.bring(CONDITIONS, leaving, entering, rows);
+        } else if !spec.repeats.is_empty() {
+            let events = left_in_all + entering.map_or(0, |entering| entering.events) + rows_in_all;
+            self.columns[CONDITIONS].clear();
+            self.columns[CONDITIONS].resize(events, 0);
+        }
+        for &told in &spec.repeats {
+            let left = if entering.is_some() { &self.left } else { &leaving.cuts };
+            let (bit, mask) = (layout.repeats[told].bit, layout.repeats[told].mask);
+            let conditions = self.columns[CONDITIONS].split_at_mut(left_in_all);
+            repeats[told].tell((bit, mask), (leaving.first_seq, left), conditions);
+        }
+        if spec.has_conditions() {
             self.bits = self.columns[CONDITIONS].iter().fold(0, |all, bits| all | bits.cast_unsigned());
         }
         for (&column, masks) in &spec.columns {
@@ -100,24 +121,25 @@ impl Happening {
         }
     }
 
-    /// Events that enter and leave before each row.
+    /// Events that enter, then those that leave, before each row.
     fn delay(&mut self, entering: &Passing, leaving: &Passing, rows: usize) {
+        let (mut entered, mut left, mut row) = (0, 0, 0);
+        self.left.clear();
+        self.left.resize(entering.events + 1, 0);
         self.steps.clear();
-        let (mut left, mut entered) = (0, 0);
-        for row in 0..=rows {
-            let cut = |passing: &Passing| passing.cuts.get(row).copied().unwrap_or(passing.events);
-            let (enter_until, leave_until) = (cut(entering), cut(leaving));
-            self.push(leaving.events + entered..leaving.events + enter_until, 1);
-            self.push(left..leave_until, -1);
-            (entered, left) = (enter_until, leave_until);
-            if row < rows {
-                self.steps.push(Step::new(leaving.events + entering.events + row, 0, true));
-            }
-        }
-    }
-
-    fn push(&mut self, events: Range<usize>, sign: i32) {
-        self.steps.extend(events.map(|event| Step::new(event, sign, false)));
+        self.steps.extend((0..leaving.events + entering.events + rows).map(|_| {
+            // Which of the three it is, is not worth guessing at.
+            let enters = entered < entering.cuts[row];
+            let leaves = !enters & (left < leaving.cuts[row]);
+            let reads = !(enters | leaves);
+            let others = select_unpredictable(enters, entered, entering.events + row);
+            let event = select_unpredictable(leaves, left, leaving.events + others);
+            self.left[entered] = left;
+            entered += usize::from(enters);
+            left += usize::from(leaves);
+            row += usize::from(reads);
+            Step::new(event, i32::from(enters) - i32::from(leaves), reads)
+        }));
     }
 
     /// What happens, in order.
@@ -132,7 +154,7 @@ impl Happening {
         Course {
             seqs: if spec.seqs { &self.seqs } else { keys },
             keys,
-            conditions: if spec.conditional { &self.columns[CONDITIONS] } else { keys },
+            conditions: if spec.has_conditions() { &self.columns[CONDITIONS] } else { keys },
             values: placed.column.map_or(keys, |column| &self.columns[column]),
         }
     }

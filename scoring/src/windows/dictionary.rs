@@ -94,14 +94,14 @@ impl Numbered {
     const fn id(self) -> u32 {
         self.after - 1
     }
+
+    #[inline(always)]
+    const fn tag(&self) -> u32 {
+        self.tag
+    }
 }
 
 impl Entry for Numbered {
-    #[inline(always)]
-    fn tag(&self) -> u32 {
-        self.tag
-    }
-
     #[inline(always)]
     fn is_none(&self) -> bool {
         self.after == 0
@@ -129,9 +129,11 @@ impl Dictionary {
     /// segment `home`.
     #[inline]
     pub(super) fn acquire(&mut self, value: &[u8], hash: u64, seq: u64, home: u64) -> (u32, bool) {
-        let (numbers, slots) = (self.numbers.of_mut(hash), &mut self.slots);
-        let is_it = |entry: &Numbered| slots.row(entry.id() as usize)[0].value.as_bytes() == value;
-        let place = match numbers.seek(tag(hash), is_it) {
+        let (numbers, slots, tag) = (self.numbers.of_mut(hash), &mut self.slots, tag(hash));
+        let is_it = |entry: &Numbered| {
+            entry.tag == tag && slots.row(entry.id() as usize)[0].value.as_bytes() == value
+        };
+        let place = match numbers.seek(tag, is_it, |_| true) {
             Ok(place) => {
                 let id = numbers.at_mut(place).id();
                 slots.row_mut(id as usize)[0].last_seq = seq;
@@ -147,7 +149,7 @@ impl Dictionary {
         let slot = &mut slots.row_mut(id as usize)[0];
         slot.value.set(value);
         (slot.hash, slot.last_seq, slot.home, slot.live) = (hash, seq, short(home), true);
-        numbers.put(place, Numbered::new(id, hash));
+        numbers.put(place, Numbered::new(id, hash), Numbered::tag, |_| true);
         (id, true)
     }
 
@@ -165,10 +167,9 @@ impl Dictionary {
             self.numbers.approach(hash);
         }
         if let Some(&hash) = hashes.get(row + AHEAD) {
-            let _ = self.numbers.of(hash).seek(tag(hash), |entry| {
-                prefetch(&self.slots.row(entry.id() as usize)[0]);
-                true
-            });
+            let tag = tag(hash);
+            let found = self.numbers.of(hash).find(tag, |entry| entry.tag == tag);
+            found.into_iter().for_each(|entry| prefetch(&self.slots.row(entry.id() as usize)[0]));
         }
         // New values go where others were.
         if let Some(&id) = self.free.len().checked_sub(AHEAD).and_then(|at| self.free.get(at)) {
@@ -214,8 +215,8 @@ impl Dictionary {
         }
         let Slot { hash, .. } = std::mem::take(slot);
         let numbers = self.numbers.of_mut(hash);
-        if let Ok(place) = numbers.seek(tag(hash), |entry| entry.id() == id) {
-            numbers.remove(place);
+        if let Ok(place) = numbers.seek(tag(hash), |entry| entry.id() == id, |_| true) {
+            numbers.remove(place, Numbered::tag);
         }
         self.free.push(id);
     }
@@ -279,8 +280,8 @@ impl Dictionary {
             let slot = &mut self.slots.row_mut(id as usize)[0];
             if slot.live {
                 let numbers = self.numbers.of_mut(slot.hash);
-                let (Ok(place) | Err(place)) = numbers.seek(tag(slot.hash), |_| false);
-                numbers.put(place, Numbered::new(id, slot.hash));
+                let (Ok(place) | Err(place)) = numbers.seek(tag(slot.hash), |_| false, |_| true);
+                numbers.put(place, Numbered::new(id, slot.hash), Numbered::tag, |_| true);
             } else {
                 *slot = Slot::default();
                 self.free.push(id);

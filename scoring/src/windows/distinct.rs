@@ -1,7 +1,11 @@
-//! `count(DISTINCT …)`: how often each value occurs, so that it is known when the last of a value leaves.
+//! `count(DISTINCT …)` over short frames: how often each value occurs, so that it is known when the last of a value
+//! leaves. Most keys have one value there, and need no more than their row; where they have many, [`Repeats`] costs
+//! less.
+//!
+//! [`Repeats`]: super::repeats::Repeats
 
 use std::hash::BuildHasher as _;
-use std::hint::{black_box, select_unpredictable};
+use std::hint::black_box;
 
 use hashbrown::DefaultHashBuilder;
 
@@ -9,10 +13,10 @@ use super::accumulate::{Accumulate, Item, key};
 use super::drive::{Course, Step};
 use super::table::{Entry, Table, tag};
 
-/// How many different values: `[n, value | times << 32 …]`, and how often each (key, value) pair occurs whose value
-/// is not one of the `NEAR` in the words. Most keys have no more than those, and need no more than the words.
+/// How many different values: `[n, value | times << 32]`, and how often each (key, value) pair occurs whose value is
+/// not the one in the words.
 #[derive(Debug)]
-pub(super) struct Distinct<const NEAR: usize> {
+pub(super) struct Distinct {
     table: Table<Pair>,
     pairs: usize,
     hasher: DefaultHashBuilder,
@@ -27,12 +31,13 @@ struct Pair {
     tag: u32,
 }
 
-impl Entry for Pair {
-    #[inline(always)]
-    fn tag(&self) -> u32 {
+impl Pair {
+    const fn tag(&self) -> u32 {
         self.tag
     }
+}
 
+impl Entry for Pair {
     #[inline(always)]
     fn is_none(&self) -> bool {
         self.times == 0
@@ -42,7 +47,7 @@ impl Entry for Pair {
 /// From how many pairs on the table no longer fits the processor's nearer caches.
 const FAR_PAIRS: usize = 1 << 14;
 
-impl<const NEAR: usize> Distinct<NEAR> {
+impl Distinct {
     pub(super) fn new() -> Self {
         Self { table: Table::new(), pairs: 0, hasher: DefaultHashBuilder::default() }
     }
@@ -65,14 +70,14 @@ impl<const NEAR: usize> Distinct<NEAR> {
     fn enter_other(&mut self, words: &mut [u64], id: u32, value: u32) {
         let hash = self.hash(id, value);
         let (shard, tag) = (self.table.of_mut(hash), tag(hash));
-        match shard.seek(tag, |pair| (pair.id, pair.value) == (id, value)) {
+        match shard.seek(tag, |pair| (pair.id, pair.value) == (id, value), |_| true) {
             Ok(place) => shard.at_mut(place).times += 1,
             Err(place) => {
                 words[0] += 1;
-                if let Some(free) = words[1..].iter_mut().find(|word| Near::of(**word).times == 0) {
-                    *free = Near { value, times: 1 }.word();
+                if Near::of(words[1]).times == 0 {
+                    words[1] = Near { value, times: 1 }.word();
                 } else {
-                    shard.put(place, Pair { id, value, times: 1, tag });
+                    shard.put(place, Pair { id, value, times: 1, tag }, Pair::tag, |_| true);
                     self.pairs += 1;
                 }
             }
@@ -84,21 +89,20 @@ impl<const NEAR: usize> Distinct<NEAR> {
     fn leave_other(&mut self, id: u32, value: u32) -> bool {
         let hash = self.hash(id, value);
         let shard = self.table.of_mut(hash);
-        let Ok(place) = shard.seek(tag(hash), |pair| (pair.id, pair.value) == (id, value)) else {
-            return false;
-        };
+        let found = shard.seek(tag(hash), |pair| (pair.id, pair.value) == (id, value), |_| true);
+        let Ok(place) = found else { return false };
         let times = &mut shard.at_mut(place).times;
         *times -= 1;
         let last = *times == 0;
         if last {
-            shard.remove(place);
+            shard.remove(place, Pair::tag);
             self.pairs -= 1;
         }
         last
     }
 }
 
-/// A value that a key's words hold, and how often it occurs: 0 times for none.
+/// The value that a key's words hold, and how often it occurs: 0 times for none.
 #[derive(Debug, Clone, Copy)]
 struct Near {
     value: u32,
@@ -117,8 +121,8 @@ impl Near {
     }
 }
 
-impl<const NEAR: usize> Accumulate for Distinct<NEAR> {
-    const WORDS: usize = 1 + NEAR;
+impl Accumulate for Distinct {
+    const WORDS: usize = 2;
     const READ: usize = 1;
 
     #[inline(never)]
@@ -134,23 +138,15 @@ impl<const NEAR: usize> Accumulate for Distinct<NEAR> {
     #[inline(always)]
     fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
         let value = key(item.value);
-        let (mut found, mut free, mut used) = (NEAR, NEAR, 0);
-        for (at, &word) in words[1..=NEAR].iter().enumerate() {
-            let near = Near::of(word);
-            let any = near.times > 0;
-            found = select_unpredictable(any & (near.value == value), at, found);
-            free = select_unpredictable(any, free, at);
-            used += u64::from(any);
-        }
-        // A value in the words, or one for which there is place, and no other could be elsewhere. The box keeps the
+        let near = Near::of(words[1]);
+        let any = near.times > 0;
+        // The value in the words, or one for which there is place, and no other could be elsewhere. The box keeps the
         // compiler from making several branches of it, each of which would depend on whether the event enters or
         // leaves; together they hardly do.
-        if black_box((found < NEAR) | ((words[0] == used) & (free < NEAR))) {
-            let at = 1 + if NEAR == 1 { 0 } else { select_unpredictable(found < NEAR, found, free) };
-            let before = Near::of(words[at]).times;
-            let times = before.wrapping_add_signed(sign);
-            words[0] = words[0] + u64::from(times > 0) - u64::from(before > 0);
-            words[at] = Near { value, times }.word();
+        if black_box((any & (near.value == value)) | (!any & (words[0] == 0))) {
+            let times = near.times.wrapping_add_signed(sign);
+            words[0] = words[0] + u64::from(times > 0) - u64::from(any);
+            words[1] = Near { value, times }.word();
         } else {
             self.apply_to_others(words, sign, item.key, value);
         }
@@ -166,8 +162,8 @@ mod tests {
     use super::*;
 
     /// Takes events in and out and compares what is counted with the frame after each.
-    fn compare<const NEAR: usize>(events: &[(u32, i64, i64)]) -> Result<(), TestCaseError> {
-        let mut distinct = Distinct::<NEAR>::new();
+    fn compare(events: &[(u32, i64, i64)]) -> Result<(), TestCaseError> {
+        let mut distinct = Distinct::new();
         let mut rows: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
         let mut frame: VecDeque<(u32, i64)> = VecDeque::new();
         for &(id, value, sign) in events {
@@ -179,7 +175,7 @@ mod tests {
             if sign == 1 {
                 frame.push_back((id, value));
             }
-            let words = rows.entry(id).or_insert_with(|| vec![0; Distinct::<NEAR>::WORDS]);
+            let words = rows.entry(id).or_insert_with(|| vec![0; Distinct::WORDS]);
             distinct.apply(words, sign, Item { seq: 0, key: id, value, valid: true });
             let values: BTreeSet<i64> = frame.iter().filter(|e| e.0 == id).map(|e| e.1).collect();
             prop_assert_eq!(words[0], values.len() as u64);
@@ -193,16 +189,14 @@ mod tests {
             // More enter than leave, so that there are more values than the words hold.
             events in prop::collection::vec((0..3_u32, 0..10_i64, prop::sample::select(vec![1, 1, -1, 0])), 0..300),
         ) {
-            compare::<1>(&events)?;
-            compare::<3>(&events)?;
-            compare::<6>(&events)?;
+            compare(&events)?;
         }
     }
 
     #[test]
     fn pairs_too_many_to_be_near_are_asked_for_and_counted() {
-        let mut distinct = Distinct::<1>::new();
-        let mut words = [0; Distinct::<1>::WORDS];
+        let mut distinct = Distinct::new();
+        let mut words = [0; Distinct::WORDS];
         let values: Vec<i64> = (0..3 * FAR_PAIRS as i64 / 2).collect();
         let steps: Vec<Step> = (0..values.len()).map(|event| Step::new(event, 1, false)).collect();
         let keys = vec![0; values.len()];

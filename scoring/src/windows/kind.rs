@@ -23,10 +23,9 @@ pub(super) enum Kind {
     Max(Extreme<false, 2>),
     MinOfMany(Extreme<true, MANY>),
     MaxOfMany(Extreme<false, MANY>),
+    Distinct(Distinct),
     MinEver(ExtremeEver<true>),
     MaxEver(ExtremeEver<false>),
-    Distinct(Distinct<1>),
-    DistinctOfMany(Distinct<MANY>),
     First(First),
     FirstEver(FirstEver),
     Last(Last),
@@ -35,10 +34,14 @@ pub(super) enum Kind {
 
 impl Kind {
     /// What keeps what is asked for of the events in a frame, before any came.
-    pub(super) fn new(plan: &WindowPlan, AccumulatorSpec { keep, frame, .. }: AccumulatorSpec) -> Self {
+    pub(super) fn new(plan: &WindowPlan, spec: AccumulatorSpec) -> Self {
+        let AccumulatorSpec { keep, frame, .. } = spec;
         let history = matches!(frame, Frame::History { .. });
         match keep {
             Keep::Count => Self::Count(Count),
+            // Of different values, the events that bring one, where it is told which do.
+            Keep::Distinct(_) if plan.told(&spec).is_some() => Self::Count(Count),
+            Keep::Distinct(_) => Self::Distinct(Distinct::new()),
             Keep::Sum { value, squares } => match (plan.value_type(value), squares) {
                 (ValueType::Int, false) => Self::IntSum(IntSum),
                 (ValueType::Int, true) => Self::IntSquares(IntSquares),
@@ -51,8 +54,6 @@ impl Kind {
             Keep::Min(_) => Self::Min(Extreme::new()),
             Keep::Max(_) if frame.is_long() => Self::MaxOfMany(Extreme::new()),
             Keep::Max(_) => Self::Max(Extreme::new()),
-            Keep::Distinct(_) if frame.is_long() => Self::DistinctOfMany(Distinct::new()),
-            Keep::Distinct(_) => Self::Distinct(Distinct::new()),
             Keep::First(_) if history => Self::FirstEver(FirstEver),
             Keep::First(_) => Self::First(First::new()),
             Keep::Last(_) => Self::Last(Last),
@@ -74,10 +75,9 @@ macro_rules! with_accumulator {
             Kind::Max($accumulator) => $do,
             Kind::MinOfMany($accumulator) => $do,
             Kind::MaxOfMany($accumulator) => $do,
+            Kind::Distinct($accumulator) => $do,
             Kind::MinEver($accumulator) => $do,
             Kind::MaxEver($accumulator) => $do,
-            Kind::Distinct($accumulator) => $do,
-            Kind::DistinctOfMany($accumulator) => $do,
             Kind::First($accumulator) => $do,
             Kind::FirstEver($accumulator) => $do,
             Kind::Last($accumulator) => $do,

@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::drive::Place;
 use super::kind::words_of;
 use super::lanes::SIDE_BY_SIDE;
+use super::repeats::Pairs;
 use super::reservoir::{CONDITIONS, FamilySpec, KEYS, TIME};
 use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
 
@@ -39,6 +40,8 @@ pub(super) struct Placed {
     pub(super) leave: Leave,
     /// The reservoir's column of the argument.
     pub(super) column: Option<usize>,
+    /// What tells it which events repeat a value, if it asks: an index into the layout's.
+    pub(super) repeats: Option<usize>,
     /// The plan's outputs that are read of it.
     pub(super) outputs: Vec<usize>,
 }
@@ -52,12 +55,21 @@ pub(super) struct CourseSpec {
     pub(super) leave: usize,
     /// The reservoir's columns that its accumulators read, each with the condition bits that they ask for.
     pub(super) columns: BTreeMap<usize, BTreeSet<u64>>,
-    /// Whether its accumulators ask for conditions at all.
+    /// Whether its accumulators ask for conditions that the reservoir has.
     pub(super) conditional: bool,
+    /// What tells its accumulators which events repeat a value, as indexes into the layout's.
+    pub(super) repeats: Vec<usize>,
     /// Whether some accumulator tells events apart by their numbers.
     pub(super) seqs: bool,
     /// Its accumulators.
     pub(super) accumulators: Vec<usize>,
+}
+
+impl CourseSpec {
+    /// Whether its accumulators ask for conditions at all.
+    pub(super) const fn has_conditions(&self) -> bool {
+        self.conditional || !self.repeats.is_empty()
+    }
 }
 
 /// How events cease to count.
@@ -85,6 +97,41 @@ pub(super) struct Silence {
     pub(super) at: usize,
     /// Whose histories it ends.
     pub(super) accumulators: Vec<usize>,
+}
+
+/// What tells which events of a key repeat a value.
+#[derive(Debug, Clone)]
+pub(super) struct RepeatsOf {
+    /// The dictionary of the key.
+    pub(super) key: usize,
+    /// The dictionary of the values.
+    pub(super) value: usize,
+    /// The tail at which events enter; `None` for arrival.
+    pub(super) enter: Option<usize>,
+    /// Condition bits that events must have to count.
+    pub(super) mask: u64,
+    /// The condition bit that says, of an event that enters or leaves a frame, that the number of different values in
+    /// it changes with it.
+    pub(super) bit: usize,
+    /// The tails at which events leave.
+    pub(super) leaves: Vec<usize>,
+    /// Who asks.
+    pub(super) accumulators: Vec<usize>,
+}
+
+impl RepeatsOf {
+    /// What it asks of events from `first_seq` on, of which these are columns.
+    pub(super) fn pairs<'a>(&self, first_seq: u64, column: impl Fn(usize) -> &'a [i64]) -> Pairs<'a> {
+        let keys = column(KEYS + self.key);
+        // Where nothing is asked of a column, any will do.
+        let conditions = if self.mask > 0 { column(CONDITIONS) } else { keys };
+        Pairs { first_seq, keys, values: column(KEYS + self.value), conditions, mask: self.mask }
+    }
+
+    /// The oldest event that a frame may still have, where tails are at these events.
+    pub(super) fn oldest(&self, at: impl Fn(usize) -> u64) -> u64 {
+        self.leaves.iter().map(|&tail| at(tail)).min().unwrap_or(0)
+    }
 }
 
 /// One key and one frame in time, with what is kept of it, as indexes into the plan's accumulators.
@@ -121,6 +168,8 @@ pub(super) struct Layout {
     pub(super) silences: Vec<Silence>,
     /// The distinct frames in time.
     pub(super) courses: Vec<CourseSpec>,
+    /// What tells which events repeat a value.
+    pub(super) repeats: Vec<RepeatsOf>,
     /// What is kept over frames in time, in the order in which it is taken through a batch.
     pub(super) windows: Vec<Window>,
     /// The other accumulators, over all of a key's history.
@@ -141,20 +190,23 @@ impl Layout {
             let mut columns = vec![KEYS + accumulator.key];
             // A history only asks which keys have fallen silent.
             if let Frame::Range { .. } = accumulator.frame {
-                columns.extend(column(accumulator.keep, first_value));
+                columns.extend(column(plan, accumulator, first_value));
                 if is_conditional(accumulator) {
                     columns.push(CONDITIONS);
                 }
             }
-            let mut reads = |enters, bound_us| tail(&mut tails, enters, bound_us).columns.extend(&columns);
+            let mut reads = |enters, bound_us, columns: &[usize]| {
+                tail(&mut tails, enters, bound_us).columns.extend(columns);
+            };
             match accumulator.frame {
                 Frame::Range { start_us, end_us } => {
-                    reads(false, start_us);
+                    reads(false, start_us, &columns);
+                    columns.extend(told_value(plan, accumulator));
                     if let Some(end_us) = end_us {
-                        reads(true, end_us);
+                        reads(true, end_us, &columns);
                     }
                 }
-                Frame::History { expiry_us } => reads(false, expiry_us),
+                Frame::History { expiry_us } => reads(false, expiry_us, &columns),
             }
         }
         for (index, dictionary) in plan.dictionaries.iter().enumerate() {
@@ -170,20 +222,32 @@ impl Layout {
         let mut silences: Vec<Silence> = Vec::new();
         let mut courses: Vec<CourseSpec> = Vec::new();
         let mut placed: Vec<Option<Placed>> = vec![None; plan.accumulators.len()];
+        let mut repeats: Vec<RepeatsOf> = (plan.conditions.len()..)
+            .zip(plan.repeats())
+            .map(|(bit, spec)| RepeatsOf {
+                key: spec.key,
+                value: spec.value,
+                enter: spec.end_us.map(|us| place_of(true, us)),
+                mask: mask_of(spec.condition),
+                bit,
+                leaves: Vec::new(),
+                accumulators: Vec::new(),
+            })
+            .collect();
         let history = |index: usize| matches!(plan.accumulators[index].frame, Frame::History { .. });
         let (of_history, mut of_range): (Vec<_>, Vec<_>) = (0..placed.len()).partition(|&i| history(i));
         // What an event touches as it enters or leaves a frame is side by side in the row of its key.
         of_range.sort_by_key(|&index| plan.accumulators[index].frame);
         let mut put = |index: usize, words: &mut Vec<usize>, silences: &mut Vec<Silence>| {
             let spec = plan.accumulators[index];
-            let mask = |condition: Option<usize>| condition.map_or(0, |bit| 1 << bit);
+            let told = plan.told(&spec);
             let place = Place {
                 at: words[spec.key],
                 words: words_of(plan, spec),
-                mask: mask(spec.condition),
+                mask: told.map_or(mask_of(spec.condition), |told| 1 << repeats[told].bit),
                 valid_mask: match spec.keep {
                     Keep::First(argument) | Keep::Last(argument) | Keep::Ring { argument, .. } => {
-                        mask(argument.valid)
+                        mask_of(argument.valid)
                     }
                     _ => 0,
                 },
@@ -199,6 +263,7 @@ impl Layout {
                             leave: tail,
                             columns: BTreeMap::new(),
                             conditional: false,
+                            repeats: Vec::new(),
                             seqs: false,
                             accumulators: Vec::new(),
                         });
@@ -208,7 +273,13 @@ impl Layout {
                     of_course.accumulators.push(index);
                     of_course.conditional |= is_conditional(&spec);
                     of_course.seqs |= matches!(spec.keep, Keep::Min(_) | Keep::Max(_));
-                    for column in column(spec.keep, first_value).into_iter().chain([KEYS + spec.key]) {
+                    if let Some(told) = told {
+                        of_course.repeats.push(told);
+                        of_course.repeats.dedup();
+                        repeats[told].leaves.push(tail);
+                        repeats[told].accumulators.push(index);
+                    }
+                    for column in column(plan, &spec, first_value).into_iter().chain([KEYS + spec.key]) {
                         of_course.columns.entry(column).or_default().insert(place.mask);
                     }
                     (enter, Leave::Tail { tail, course })
@@ -238,7 +309,8 @@ impl Layout {
                 place,
                 enter,
                 leave,
-                column: column(spec.keep, first_value),
+                column: column(plan, &spec, first_value),
+                repeats: told,
                 outputs: reads.map(|(output, _)| output).collect(),
             });
         };
@@ -260,6 +332,7 @@ impl Layout {
             history_at,
             silences,
             courses,
+            repeats,
             families: families(plan, first_value, &tails),
             tails,
             columns: first_value + plan.values.len(),
@@ -275,7 +348,8 @@ fn families(plan: &WindowPlan, first_value: usize, tails: &[Tail]) -> Vec<Family
     for accumulator in &plan.accumulators {
         let us = accumulator.frame.keep_us();
         needs(KEYS + accumulator.key, us);
-        column(accumulator.keep, first_value).into_iter().for_each(|column| needs(column, us));
+        let columns = column(plan, accumulator, first_value).into_iter().chain(told_value(plan, accumulator));
+        columns.for_each(|column| needs(column, us));
         if is_conditional(accumulator) {
             needs(CONDITIONS, us);
         }
@@ -329,6 +403,7 @@ fn windows(plan: &WindowPlan, placed: &[Placed]) -> Vec<Window> {
         window.words = start.min(place.at)..end.max(place.at + place.words);
         let sums = match spec.keep {
             Keep::Count => false,
+            Keep::Distinct(_) if plan.told(spec).is_some() => false,
             Keep::Sum { value, squares: false } if plan.value_type(value) == ValueType::Int => true,
             _ => {
                 window.singles.push(index);
@@ -348,6 +423,11 @@ fn windows(plan: &WindowPlan, placed: &[Placed]) -> Vec<Window> {
     windows
 }
 
+/// The condition bits of a condition that must hold, if any.
+fn mask_of(condition: Option<usize>) -> u64 {
+    condition.map_or(0, |bit| 1 << bit)
+}
+
 /// Whether an accumulator asks for the conditions of events.
 fn is_conditional(accumulator: &AccumulatorSpec) -> bool {
     let argument = match accumulator.keep {
@@ -357,10 +437,17 @@ fn is_conditional(accumulator: &AccumulatorSpec) -> bool {
     accumulator.condition.or(argument).is_some()
 }
 
-fn column(keep: Keep, first_value: usize) -> Option<usize> {
-    match keep {
+/// The reservoir's column of what is counted as distinct, which is asked for as events enter.
+fn told_value(plan: &WindowPlan, accumulator: &AccumulatorSpec) -> Option<usize> {
+    plan.told(accumulator).map(|told| KEYS + plan.repeats()[told].value)
+}
+
+/// The reservoir's column of the argument.
+fn column(plan: &WindowPlan, accumulator: &AccumulatorSpec, first_value: usize) -> Option<usize> {
+    match accumulator.keep {
         Keep::Count => None,
         Keep::Sum { value, .. } | Keep::Min(value) | Keep::Max(value) => Some(first_value + value),
+        Keep::Distinct(_) if plan.told(accumulator).is_some() => None,
         Keep::Distinct(dictionary) => Some(KEYS + dictionary),
         Keep::First(argument) | Keep::Last(argument) | Keep::Ring { argument, .. } => {
             argument.value.map(|value| first_value + value)

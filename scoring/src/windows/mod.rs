@@ -8,6 +8,7 @@
 //! - [`layout`]: which tail brings which events to which accumulator.
 //! - [`accumulate`]: what is kept per key, with [`wide`] numbers in [`chunked`] rows; [`distinct`]: the same
 //!   for different values; [`ordered`]: for the oldest, smallest and largest one; [`kind`]: one of them all.
+//! - [`repeats`]: which events bring a value that their frame does not have, where frames are long.
 //! - [`state`]: all of it, moved on from batch to batch.
 //! - [`run`]: a step through all of them; [`drive`]: the loop that takes each through it.
 //! - [`lanes`]: the same for several counts and sums at once.
@@ -35,6 +36,7 @@ mod layout;
 mod ordered;
 mod read;
 mod records;
+mod repeats;
 mod reservoir;
 mod restore;
 mod run;

@@ -277,6 +277,6 @@ fn saturate(sum: i128) -> i64 {
 
 const _: () = {
     // What is read begins with the same words wherever one accumulator stands in for another.
-    assert!(Count::READ == 1 && IntSum::READ == 3 && IntSquares::READ == 7 && Distinct::<1>::READ == 1);
+    assert!(Count::READ == 1 && IntSum::READ == 3 && IntSquares::READ == 7 && Distinct::READ == 1);
     assert!(Extreme::<true, 2>::READ == 2);
 };

@@ -269,7 +269,12 @@ impl Reservoir {
             let last = times[times.len() - 1];
             let here = edges[placed..].partition_point(|&edge| !passes(last, edge, inclusive));
             let range = placed..placed + here;
-            place_all(times, &edges[range.clone()], inclusive, count, &mut out[range]);
+            let (edges, out) = (&edges[range.clone()], &mut out[range]);
+            if inclusive {
+                place_all(times, edges, |time, edge| time <= edge, count, out);
+            } else {
+                place_all(times, edges, |time, edge| time < edge, count, out);
+            }
             placed += here;
             // All of them pass the next edge.
             count += times.len();
@@ -413,12 +418,19 @@ fn passes(time: i64, edge: i64, inclusive: bool) -> bool {
     (time < edge) | ((time == edge) & inclusive)
 }
 
-/// For each of `edges`, which rise: `before`, and how many of `times` pass it. Not all of them pass any.
+/// For each of `edges`, which rise: `before`, and how many of `times` pass it. Not all of them pass any. Made anew
+/// for each way of passing by the compiler.
 ///
 /// Several parts of the edges are placed at a time, since each step of one waits for the step before it.
-fn place_all(times: &[i64], edges: &[i64], inclusive: bool, before: usize, out: &mut [usize]) {
+fn place_all(
+    times: &[i64],
+    edges: &[i64],
+    passes: impl Fn(i64, i64) -> bool,
+    before: usize,
+    out: &mut [usize],
+) {
     const PARTS: usize = 4;
-    let count = |edge: i64| times.partition_point(|&time| passes(time, edge, inclusive));
+    let count = |edge: i64| times.partition_point(|&time| passes(time, edge));
     let ends: [usize; PARTS] = std::array::from_fn(|part| edges.len() * (part + 1) / PARTS);
     let counts = ends.map(|end| end.checked_sub(1).map_or(0, |last| count(edges[last])));
     // Where each part is: its next edge, and the events counted.
@@ -428,7 +440,7 @@ fn place_all(times: &[i64], edges: &[i64], inclusive: bool, before: usize, out: 
     // One step passes an event or places an edge; which, is not worth guessing at.
     let mut step = |(placed, count): &mut (usize, usize)| {
         out[*placed] = before + *count;
-        let passed = usize::from(passes(times[*count], edges[*placed], inclusive));
+        let passed = usize::from(passes(times[*count], edges[*placed]));
         *count += passed;
         *placed += 1 - passed;
     };
@@ -467,8 +479,8 @@ mod tests {
             let last = times[times.len() - 1];
             edges.retain(|&edge| !passes(last, edge, inclusive));
             let mut placed = vec![usize::MAX; edges.len()];
-            place_all(&times, &edges, inclusive, before, &mut placed);
             let before_it = |time: i64, edge: i64| time < edge || inclusive && time == edge;
+            place_all(&times, &edges, before_it, before, &mut placed);
             let expected: Vec<usize> = edges
                 .iter()
                 .map(|&edge| before + times.iter().filter(|&&time| before_it(time, edge)).count())

@@ -9,7 +9,7 @@ use super::dictionary::Dictionary;
 use super::drive::{Course, Feed, Step, Walk, drive_history, drive_through, holds};
 use super::kind::{Kind, with_accumulator};
 use super::labels::relabel;
-use super::layout::{Layout, Leave, Placed};
+use super::layout::{Layout, Leave, Placed, RepeatsOf};
 use super::records::KeyOf;
 use super::reservoir::{CONDITIONS, KEYS, Reservoir, TIME};
 use super::segment::Segment;
@@ -92,33 +92,62 @@ impl WindowState {
     fn restore_ranges(&mut self) -> Result<(), ScoreError> {
         let layout = Arc::clone(&self.layout);
         for part in parts(self.reservoir.first_seq()..self.reservoir.next_seq()) {
+            for index in 0..layout.repeats.len() {
+                self.enter_repeats(index, &layout.repeats[index], part.clone())?;
+            }
             for (index, placed) in layout.placed.iter().enumerate() {
                 let Leave::Tail { tail: leave, .. } = placed.leave else { continue };
-                let end = placed.enter.map_or(self.reservoir.next_seq(), |enter| self.tails[enter]);
-                let inside = part.start.max(self.tails[leave])..part.end.min(end);
+                let inside = self.entered(&part, self.tails[leave], placed.enter);
                 if !inside.is_empty() {
                     self.enter_all(index, placed, inside)?;
                 }
+            }
+            for (repeats, spec) in self.repeats.iter_mut().zip(&layout.repeats) {
+                repeats.settle(spec.oldest(|tail| self.tails[tail]));
             }
             self.reservoir.keep_unpacked(&[]);
         }
         Ok(())
     }
 
+    /// Those of some events that have entered at a tail, or on arrival, and that are not before `oldest`.
+    fn entered(&self, part: &Range<u64>, oldest: u64, enter: Option<usize>) -> Range<u64> {
+        let end = enter.map_or(self.reservoir.next_seq(), |enter| self.tails[enter]);
+        part.start.max(oldest)..part.end.min(end)
+    }
+
+    /// Looks up which of some events repeat others.
+    fn enter_repeats(&mut self, index: usize, spec: &RepeatsOf, part: Range<u64>) -> Result<(), ScoreError> {
+        let oldest = spec.oldest(|tail| self.tails[tail]);
+        let part = self.entered(&part, oldest, spec.enter);
+        let mut columns: Vec<Vec<i64>> = vec![Vec::new(); self.layout.columns];
+        for column in [KEYS + spec.key, KEYS + spec.value, CONDITIONS] {
+            self.reservoir.gather(column, part.clone(), &mut columns[column])?;
+        }
+        self.repeats[index].enter(spec.pairs(part.start, |column| &columns[column]), oldest);
+        Ok(())
+    }
+
     /// Lets events enter the frame of one accumulator.
     fn enter_all(&mut self, index: usize, placed: &Placed, part: Range<u64>) -> Result<(), ScoreError> {
+        let Leave::Tail { tail: leave, .. } = placed.leave else { unreachable!("histories are restored apart") };
+        let frame_from = self.tails[leave];
         let mut column = |column: usize| {
             let mut values = Vec::new();
             self.reservoir.gather(column, part.clone(), &mut values).map(|()| values)
         };
         let keys = column(KEYS + placed.key)?;
-        // Where nothing is asked of a column, any will do.
-        let conditional = placed.place.mask | placed.place.valid_mask != 0;
-        let mut conditions = column(if conditional { CONDITIONS } else { TIME })?;
+        let conditions = match placed.repeats {
+            Some(told) => self.repeats[told].tell_new(placed.place.mask, part.clone(), frame_from),
+            // Where nothing is asked of a column, any will do.
+            None if placed.place.mask | placed.place.valid_mask == 0 => column(TIME)?,
+            None => {
+                let mut conditions = column(CONDITIONS)?;
+                relabel(&self.plan, &self.labels, part.clone(), &mut conditions);
+                conditions
+            }
+        };
         let values = column(placed.column.unwrap_or(TIME))?;
-        if conditional {
-            relabel(&self.plan, &self.labels, part.clone(), &mut conditions);
-        }
         let seqs: Vec<i64> = (part.start.cast_signed()..part.end.cast_signed()).collect();
         let steps: Vec<Step> = (0..seqs.len()).map(|event| Step::new(event, 1, false)).collect();
         let words = placed.place.at..placed.place.at + placed.place.words;

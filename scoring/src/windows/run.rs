@@ -25,8 +25,13 @@ impl WindowState {
         probe: &mut dyn Probe,
     ) {
         let layout = Arc::clone(&self.layout);
+        self.look_up_repeats(&layout, rows, first_seq, probe);
         for (spec, course) in layout.courses.iter().zip(&mut self.courses) {
-            course.follow(spec, &self.passing, rows, first_seq);
+            course.follow((&layout, spec), &self.passing, (rows, first_seq), &self.repeats);
+            probe.states(&spec.accumulators);
+        }
+        for (repeats, spec) in self.repeats.iter_mut().zip(&layout.repeats) {
+            repeats.settle(spec.oldest(|tail| self.tails[tail]));
             probe.states(&spec.accumulators);
         }
         let mut expired = Vec::with_capacity(layout.silences.len());
@@ -42,6 +47,27 @@ impl WindowState {
         self.note_counted(rows[TIME].len(), outputs);
         self.run_windows(&layout, rows, outputs, probe);
         self.release(&layout);
+    }
+
+    /// Looks up which events that enter repeat others.
+    fn look_up_repeats(
+        &mut self,
+        layout: &Layout,
+        rows: &[&[i64]],
+        first_seq: u64,
+        probe: &mut dyn Probe,
+    ) {
+        for (repeats, spec) in self.repeats.iter_mut().zip(&layout.repeats) {
+            let pairs = match spec.enter {
+                None => spec.pairs(first_seq, |column| rows[column]),
+                Some(tail) => {
+                    let entering = &self.passing[tail];
+                    spec.pairs(entering.first_seq, |column| &entering.columns[column])
+                }
+            };
+            repeats.enter(pairs, spec.oldest(|tail| self.passing[tail].first_seq));
+            probe.states(&spec.accumulators);
+        }
     }
 
     /// Takes windows through the step, one after the other: what the loops of one touch stays near meanwhile. Its first

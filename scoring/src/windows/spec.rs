@@ -5,8 +5,8 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::physical_expr::PhysicalExpr;
 
-/// The widest range of condition bits an event can carry.
-pub(crate) const MAX_CONDITIONS: usize = 64;
+/// The bits an event can carry: one for each condition, and for each of what tells repeats.
+pub(crate) const MAX_BITS: usize = 64;
 
 /// Which of a key's events a window sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -171,6 +171,32 @@ pub(crate) struct AccumulatorSpec {
     pub(crate) keep: Keep,
 }
 
+/// What tells which events of a key repeat a value, for those who count the different ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RepeatsSpec {
+    /// The dictionary of the window's key.
+    pub(crate) key: usize,
+    /// The dictionary of the values.
+    pub(crate) value: usize,
+    /// Which events count: an index into the plan's conditions.
+    pub(crate) condition: Option<usize>,
+    /// How far back frames end, in microseconds; `None` for the current event itself. Where they begin makes no
+    /// difference.
+    pub(crate) end_us: Option<i64>,
+}
+
+impl AccumulatorSpec {
+    /// What could tell it which events repeat a value, if it has to know.
+    const fn repeats(&self) -> Option<RepeatsSpec> {
+        match *self {
+            Self { key, condition, keep: Keep::Distinct(value), frame: Frame::Range { end_us, .. } } => {
+                Some(RepeatsSpec { key, value, condition, end_us })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A window's column: an accumulator, and how it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Read {
@@ -291,6 +317,23 @@ impl WindowPlan {
             output.read.of = kept.iter().position(|&k| k == stand_in).expect("the best is kept");
         }
         self.accumulators = kept.iter().map(|&i| self.accumulators[i]).collect();
+    }
+
+    /// What tells accumulators which events repeat a value, each once: for long frames, and for others of the same.
+    pub(crate) fn repeats(&self) -> Vec<RepeatsSpec> {
+        let mut repeats = Vec::new();
+        for spec in self.accumulators.iter().filter(|a| a.frame.is_long()).filter_map(AccumulatorSpec::repeats) {
+            if !repeats.contains(&spec) {
+                repeats.push(spec);
+            }
+        }
+        repeats
+    }
+
+    /// Which of [`Self::repeats`] tells an accumulator which events repeat a value, if one does.
+    pub(crate) fn told(&self, accumulator: &AccumulatorSpec) -> Option<usize> {
+        let repeats = accumulator.repeats()?;
+        self.repeats().iter().position(|spec| *spec == repeats)
     }
 
     /// How a value is stored.

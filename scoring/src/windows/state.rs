@@ -14,6 +14,7 @@ use super::labels::{Label, relabel};
 use super::layout::{Layout, MAX_FAMILIES};
 use super::read::Column;
 use super::records::{KeyRecord, LabelRecord, RecordsWriter};
+use super::repeats::Repeats;
 use super::reservoir::{CONDITIONS, Reservoir, SEGMENT_EVENTS, TIME};
 use super::spec::WindowPlan;
 use crate::error::ScoreError;
@@ -38,6 +39,8 @@ pub(crate) struct WindowState {
     /// Per accumulator over a frame in time: whether an event ever counted. Until then all it keeps is
     /// zeroes.
     pub(super) counted: Vec<bool>,
+    /// What tells which events repeat a value.
+    pub(super) repeats: Vec<Repeats>,
     pub(super) reservoir: Reservoir,
     /// Records of keys whose home is the newest segment, or one that the batch at hand will begin.
     pub(super) records: Vec<KeyRecord>,
@@ -78,6 +81,7 @@ impl WindowState {
             words: layout.words.iter().map(|&width| Chunked::new(width)).collect(),
             kinds: plan.accumulators.iter().map(|&spec| Kind::new(&plan, spec)).collect(),
             counted: vec![false; layout.placed.len()],
+            repeats: layout.repeats.iter().map(|_| Repeats::new()).collect(),
             reservoir,
             records: Vec::new(),
             homeless: Vec::new(),
@@ -240,6 +244,7 @@ impl WindowState {
         let passing = &mut self.passing[tail];
         passing.first_seq = self.tails[tail];
         passing.events = events;
+        passing.cuts.push(events);
         let range = passing.first_seq..passing.first_seq + events as u64;
         for &column in &self.layout.tails[tail].columns {
             passing.columns[column].clear();

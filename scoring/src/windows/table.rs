@@ -1,24 +1,23 @@
 //! A hash table that says beforehand where it will look, so that its memory can be asked for ahead.
 //!
 //! Linear probing, and what follows a removed entry moves back, so that nothing is left of it (Knuth, The Art of
-//! Computer Programming, vol. 3, 6.4, algorithm R). An entry carries 32 bits of its hash: the first of them say
-//! where it belongs, so growth goes through memory in order, and they are all compared before a key is looked at.
+//! Computer Programming, vol. 3, 6.4, algorithm R). Where an entry belongs follows from a tag, 32 bits of its hash: a
+//! greater one belongs further back, so growth goes through memory in order. Entries need not be removed: one that is
+//! no longer needed makes place for another that comes by.
 
 use crate::prefetch::prefetch;
 use crate::shards::Shards;
 
-/// Places in a shard at first, as a power of two.
-const FIRST_BITS: u32 = 4;
+/// Places in a shard at first.
+const FIRST_PLACES: usize = 16;
 
 /// What a [`Table`] holds. The default is no entry.
 pub(super) trait Entry: Copy + Default {
-    /// The [`tag`] of its hash.
-    fn tag(&self) -> u32;
     /// Whether it is no entry.
     fn is_none(&self) -> bool;
 }
 
-/// The bits of a hash that an entry carries.
+/// The bits of a hash that say where in its shard an entry belongs.
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation)] // the lower half
 pub(super) const fn tag(hash: u64) -> u32 {
@@ -32,10 +31,8 @@ pub(super) struct Table<E>(Shards<Shard<E>>);
 /// The entries of some hashes.
 #[derive(Debug)]
 pub(super) struct Shard<E> {
-    /// A power of two of places, of which some are always free.
+    /// Of which three in eight at least are free.
     places: Vec<E>,
-    /// How far to shift a tag to get the place where an entry belongs.
-    shift: u32,
     used: usize,
 }
 
@@ -62,39 +59,66 @@ impl<E: Entry> Table<E> {
         let shard = self.of(hash);
         prefetch(&shard.places[shard.home(tag(hash))]);
     }
+
+    /// Places for entries.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.0.iter().map(|shard| shard.places.len()).sum()
+    }
 }
 
 impl<E: Entry> Default for Shard<E> {
     fn default() -> Self {
-        Self { places: vec![E::default(); 1 << FIRST_BITS], shift: u32::BITS - FIRST_BITS, used: 0 }
+        Self { places: vec![E::default(); FIRST_PLACES], used: 0 }
     }
 }
 
 impl<E: Entry> Shard<E> {
     #[inline(always)]
     const fn home(&self, tag: u32) -> usize {
-        (tag >> self.shift) as usize
+        (tag as u64 * self.places.len() as u64 >> u32::BITS) as usize
     }
 
     #[inline(always)]
     const fn after(&self, at: usize) -> usize {
-        (at + 1) & (self.places.len() - 1)
+        let next = at + 1;
+        if next == self.places.len() { 0 } else { next }
     }
 
-    /// The place of the entry with this tag that `is_it`; or, if there is none, where it can be put.
+    /// How many places further on `at` is than `from`.
+    const fn way(&self, from: usize, at: usize) -> usize {
+        if at >= from { at - from } else { at + self.places.len() - from }
+    }
+
+    /// The place of the entry that `is_it`, whose tag this is; or, if there is none, where it can be put: where
+    /// nothing is, or an entry that is not `needed`.
     #[inline(always)]
-    pub(super) fn seek(&self, tag: u32, mut is_it: impl FnMut(&E) -> bool) -> Result<usize, usize> {
-        let mut at = self.home(tag);
+    pub(super) fn seek(
+        &self,
+        tag: u32,
+        mut is_it: impl FnMut(&E) -> bool,
+        needed: impl Fn(&E) -> bool,
+    ) -> Result<usize, usize> {
+        let (mut at, mut instead) = (self.home(tag), None);
         loop {
             let entry = &self.places[at];
             if entry.is_none() {
-                return Err(at);
+                return Err(instead.unwrap_or(at));
             }
-            if entry.tag() == tag && is_it(entry) {
+            if is_it(entry) {
                 return Ok(at);
+            }
+            if !needed(entry) {
+                instead = Some(at);
             }
             at = self.after(at);
         }
+    }
+
+    /// The entry that `is_it`, whose tag this is.
+    #[inline(always)]
+    pub(super) fn find(&self, tag: u32, is_it: impl FnMut(&E) -> bool) -> Option<&E> {
+        self.seek(tag, is_it, |_| true).ok().map(|place| &self.places[place])
     }
 
     /// The entry at a place.
@@ -103,33 +127,39 @@ impl<E: Entry> Shard<E> {
         &mut self.places[place]
     }
 
-    /// Puts an entry at the free place that [`Self::seek`] found for it. All places may change.
+    /// Puts an entry at the place that [`Self::seek`] found for it. All places may change: before there are too few
+    /// of them, all entries are let go of but those that are `needed`.
     #[inline(always)]
-    pub(super) fn put(&mut self, place: usize, entry: E) {
-        debug_assert!(self.places[place].is_none(), "what `seek` finds is free until something changes");
+    pub(super) fn put(
+        &mut self,
+        place: usize,
+        entry: E,
+        tag_of: impl Fn(&E) -> u32,
+        needed: impl Fn(&E) -> bool,
+    ) {
+        self.used += usize::from(self.places[place].is_none());
         self.places[place] = entry;
-        self.used += 1;
         if self.used > self.places.len() / 8 * 5 {
-            self.grow();
+            self.rebuild(tag_of, needed);
         }
     }
 
     #[cold]
-    fn grow(&mut self) {
-        let places = self.places.len() * 2;
+    #[inline(never)]
+    fn rebuild(&mut self, tag_of: impl Fn(&E) -> u32, needed: impl Fn(&E) -> bool) {
+        let keep = |entry: &E| !entry.is_none() && needed(entry);
+        self.used = self.places.iter().filter(|entry| keep(entry)).count();
+        // Two thirds more fit before the next time.
+        let places = FIRST_PLACES.max(self.used / 3 * 8);
         let old = std::mem::replace(&mut self.places, vec![E::default(); places]);
-        self.shift = self.shift.checked_sub(1).expect("fewer than 2^32 entries of a shard fit in memory");
-        for entry in old {
-            if !entry.is_none() {
-                let (Ok(place) | Err(place)) = self.seek(entry.tag(), |_| false);
-                self.places[place] = entry;
-            }
+        for entry in old.into_iter().filter(keep) {
+            let (Ok(place) | Err(place)) = self.seek(tag_of(&entry), |_| false, |_| true);
+            self.places[place] = entry;
         }
     }
 
     /// Takes an entry out. All places may change.
-    pub(super) fn remove(&mut self, place: usize) {
-        let mask = self.places.len() - 1;
+    pub(super) fn remove(&mut self, place: usize, tag_of: impl Fn(&E) -> u32) {
         let (mut hole, mut at) = (place, place);
         loop {
             at = self.after(at);
@@ -138,8 +168,7 @@ impl<E: Entry> Shard<E> {
                 break;
             }
             // It may move back to the hole, but not to before where it belongs.
-            let way = at.wrapping_sub(self.home(entry.tag())) & mask;
-            if way >= at.wrapping_sub(hole) & mask {
+            if self.way(self.home(tag_of(&entry)), at) >= self.way(hole, at) {
                 self.places[hole] = entry;
                 hole = at;
             }
@@ -165,10 +194,6 @@ mod tests {
     }
 
     impl Entry for Of {
-        fn tag(&self) -> u32 {
-            self.tag
-        }
-
         fn is_none(&self) -> bool {
             self.value == 0
         }
@@ -191,11 +216,11 @@ mod tests {
                 let tag = tag(hash);
                 table.approach(hash);
                 let shard = table.of_mut(hash);
-                let found = shard.seek(tag, |entry| entry.key == key);
+                let found = shard.seek(tag, |entry| entry.key == key, |_| true);
                 prop_assert_eq!(found.ok().map(|at| shard.at_mut(at).value), expected.get(&key).copied());
                 match (found, what) {
                     (Ok(at), 0) => {
-                        shard.remove(at);
+                        shard.remove(at, |entry| entry.tag);
                         expected.remove(&key);
                     }
                     (Ok(at), _) => {
@@ -203,7 +228,7 @@ mod tests {
                         expected.insert(key, step);
                     }
                     (Err(at), 1..) => {
-                        shard.put(at, Of { tag, key, value: step });
+                        shard.put(at, Of { tag, key, value: step }, |entry| entry.tag, |_| true);
                         expected.insert(key, step);
                     }
                     (Err(_), _) => {}
@@ -211,8 +236,8 @@ mod tests {
             }
             for key in 0..60 {
                 let shard = table.of(hash(key));
-                let found = shard.seek(tag(hash(key)), |entry| entry.key == key);
-                prop_assert_eq!(found.ok().map(|at| shard.places[at].value), expected.get(&key).copied());
+                let found = shard.find(tag(hash(key)), |entry| entry.key == key);
+                prop_assert_eq!(found.map(|entry| entry.value), expected.get(&key).copied());
             }
             prop_assert_eq!(table.0.iter().map(|shard| shard.used).sum::<usize>(), expected.len());
         }

@@ -1,0 +1,282 @@
+//! Which events repeat a value that their key had before: all that `count(DISTINCT …)` has to know.
+//!
+//! The number of different values in a frame grows with an event that enters unless the event before it with the
+//! same value is in the frame, and shrinks with one that leaves unless an event after it has the same value. Which
+//! those are does not depend on how long a frame is: it is looked up once for each event, as it enters. What is left
+//! for each frame is to count events, as [`Count`](super::accumulate::Count) does.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
+use std::ops::Range;
+
+use hashbrown::DefaultHashBuilder;
+
+use super::accumulate::key;
+use super::chunked::AHEAD;
+use super::drive::holds;
+use super::table::{Entry, Table, tag};
+
+/// The newest event of each key and value, and which events are not the newest of theirs.
+#[derive(Debug)]
+pub(super) struct Repeats {
+    newest: Table<Newest>,
+    hasher: DefaultHashBuilder,
+    /// A bit for each event from 64 * `first_word` on: whether a later one has the same key and value. Those at the
+    /// end are left out.
+    repeated: VecDeque<u64>,
+    first_word: u64,
+    /// The first of the events that enter in a step.
+    entering: u64,
+    /// Of each of them: one more than the event that it repeats, 0 for none, or [`NOT_COUNTED`].
+    before: Vec<u64>,
+    /// Their hashes, reused.
+    hashes: Vec<u64>,
+}
+
+/// The newest event of a key with a value.
+#[derive(Debug, Clone, Copy, Default)]
+struct Newest {
+    id: u32,
+    value: u32,
+    /// One more than the event; 0 for no entry.
+    after: u64,
+}
+
+impl Entry for Newest {
+    #[inline(always)]
+    fn is_none(&self) -> bool {
+        self.after == 0
+    }
+}
+
+/// What [`Repeats`] has in place of the event before for one that does not count.
+const NOT_COUNTED: u64 = u64::MAX;
+
+const WORD_BITS: u64 = u64::BITS as u64;
+
+/// Events in order, with what of them is counted as distinct.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pairs<'a> {
+    pub(super) first_seq: u64,
+    pub(super) keys: &'a [i64],
+    pub(super) values: &'a [i64],
+    pub(super) conditions: &'a [i64],
+    /// Condition bits that an event must have to count.
+    pub(super) mask: u64,
+}
+
+impl Repeats {
+    pub(super) fn new() -> Self {
+        Self {
+            newest: Table::new(),
+            hasher: DefaultHashBuilder::default(),
+            repeated: VecDeque::new(),
+            first_word: 0,
+            entering: 0,
+            before: Vec::new(),
+            hashes: Vec::new(),
+        }
+    }
+
+    /// Looks up what the events of a step that enter repeat; no frame has events before `oldest` any more.
+    pub(super) fn enter(&mut self, events: Pairs<'_>, oldest: u64) {
+        let Self { newest, hasher, before, hashes, .. } = self;
+        let hash = |id: u32, value: u32| hasher.hash_one(u64::from(id) << 32 | u64::from(value));
+        let pair = |at: usize| (key(events.keys[at]), key(events.values[at]));
+        hashes.clear();
+        hashes.extend((0..events.keys.len()).map(pair).map(|(id, value)| hash(id, value)));
+        let tag_of = |pair: &Newest| tag(hash(pair.id, pair.value));
+        let needed = |pair: &Newest| pair.after > oldest;
+        self.entering = events.first_seq;
+        before.clear();
+        for (at, after) in (0..hashes.len()).zip(events.first_seq + 1..) {
+            hashes.get(at + AHEAD).into_iter().for_each(|&hash| newest.approach(hash));
+            if !holds(events.conditions[at], events.mask) {
+                before.push(NOT_COUNTED);
+                continue;
+            }
+            let ((id, value), hash) = (pair(at), hashes[at]);
+            let shard = newest.of_mut(hash);
+            match shard.seek(tag(hash), |pair| (pair.id, pair.value) == (id, value), needed) {
+                Ok(place) => before.push(std::mem::replace(&mut shard.at_mut(place).after, after)),
+                Err(place) => {
+                    before.push(0);
+                    shard.put(place, Newest { id, value, after }, tag_of, needed);
+                }
+            }
+        }
+    }
+
+    /// Sets `bit` of each of the events that change the number of different values in a frame: of those that leave
+    /// it, and of those that enter, each after so many of the others as `left` says.
+    pub(super) fn tell(
+        &self,
+        (bit, mask): (usize, u64),
+        (first_leaving, left): (u64, &[usize]),
+        (leaving, entering): (&mut [i64], &mut [i64]),
+    ) {
+        for (conditions, seq) in leaving.iter_mut().zip(first_leaving..) {
+            let last = holds(*conditions, mask) & !self.is_repeated(seq);
+            *conditions |= i64::from(last) << bit;
+        }
+        for ((conditions, &before), &left) in entering.iter_mut().zip(&self.before).zip(left) {
+            let new = before <= first_leaving + left as u64;
+            *conditions |= i64::from(new) << bit;
+            // One that leaves later in this step is repeated by then.
+            if !new && let Some(repeated) = leaving.get_mut(to_usize(before - 1 - first_leaving)) {
+                *repeated &= !(1 << bit);
+            }
+        }
+    }
+
+    /// The condition bits, of which only those of `told` may be set, of a part of the events that entered in this
+    /// step, in a frame that begins at `from`: set of those that bring a value to it.
+    pub(super) fn tell_new(&self, told: u64, part: Range<u64>, from: u64) -> Vec<i64> {
+        let part = to_usize(part.start - self.entering)..to_usize(part.end - self.entering);
+        let bits = |&before: &u64| if before <= from { told.cast_signed() } else { 0 };
+        self.before[part].iter().map(bits).collect()
+    }
+
+    /// Ends a step: its events repeat those before them, and nothing more is asked of events before `oldest`.
+    pub(super) fn settle(&mut self, oldest: u64) {
+        for index in 0..self.before.len() {
+            let before = self.before[index];
+            if before <= oldest || before == NOT_COUNTED {
+                continue;
+            }
+            let (at, bit) = self.place(before - 1);
+            if at >= self.repeated.len() {
+                self.repeated.resize(at + 1, 0);
+            }
+            self.repeated[at] |= 1 << bit;
+        }
+        self.before.clear();
+        let (passed, _) = self.place(oldest);
+        self.repeated.drain(..passed.min(self.repeated.len()));
+        self.first_word += passed as u64;
+    }
+
+    #[inline(always)]
+    fn is_repeated(&self, seq: u64) -> bool {
+        let (at, bit) = self.place(seq);
+        self.repeated.get(at).is_some_and(|word| word >> bit & 1 == 1)
+    }
+
+    /// The word of an event's bit, and which of the bits in it.
+    #[inline(always)]
+    fn place(&self, seq: u64) -> (usize, u64) {
+        (to_usize(seq / WORD_BITS - self.first_word), seq % WORD_BITS)
+    }
+}
+
+/// An index of an event among those that are held.
+#[inline(always)]
+fn to_usize(n: u64) -> usize {
+    usize::try_from(n).expect("live events fit in memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const COUNTED: u64 = 1;
+    const BIT: usize = 5;
+
+    /// An event: key, value, and whether it counts.
+    type Event = (i64, i64, bool);
+
+    /// A frame as it goes through steps: its oldest event, and how many different values each of three keys has.
+    #[derive(Default)]
+    struct FrameOf {
+        oldest: usize,
+        counts: [i64; 3],
+    }
+
+    /// Takes `events` from `from` on into a frame that holds `length` of them at the most, and compares after each.
+    fn step(
+        repeats: &Repeats,
+        frame: &mut FrameOf,
+        length: usize,
+        all: &[Event],
+        from: usize,
+    ) -> Result<(), TestCaseError> {
+        let columns = |events: &[Event]| -> Vec<i64> { events.iter().map(|e| i64::from(e.2)).collect() };
+        let oldest_after = |event: usize| (event + 1).saturating_sub(length).max(frame.oldest);
+        // The room is made before an event enters it.
+        let left: Vec<usize> = (from..all.len()).map(|event| oldest_after(event) - frame.oldest).collect();
+        let leaves = left.last().copied().unwrap_or(0);
+        let mut leaving = columns(&all[frame.oldest..frame.oldest + leaves]);
+        let mut entering = columns(&all[from..]);
+        repeats.tell((BIT, COUNTED), (frame.oldest as u64, &left), (&mut leaving, &mut entering));
+        let first_leaving = frame.oldest;
+        for (event, &left) in (from..all.len()).zip(&left) {
+            while frame.oldest < first_leaving + left {
+                let key = usize::try_from(all[frame.oldest].0).unwrap();
+                frame.counts[key] -= leaving[frame.oldest - first_leaving] >> BIT & 1;
+                frame.oldest += 1;
+            }
+            let key = usize::try_from(all[event].0).unwrap();
+            frame.counts[key] += entering[event - from] >> BIT & 1;
+            let inside = all[frame.oldest..=event].iter().filter(|e| e.2 && e.0 == all[event].0);
+            let values: BTreeSet<i64> = inside.map(|e| e.1).collect();
+            prop_assert_eq!(frame.counts[key], i64::try_from(values.len()).unwrap());
+        }
+        Ok(())
+    }
+
+    fn enter(repeats: &mut Repeats, events: &[Event], first_seq: usize, oldest: usize) {
+        let column = |of: fn(&Event) -> i64| -> Vec<i64> { events.iter().map(of).collect() };
+        let (keys, values, conditions) = (column(|e| e.0), column(|e| e.1), column(|e| i64::from(e.2)));
+        let pairs = Pairs {
+            first_seq: first_seq as u64,
+            keys: &keys,
+            values: &values,
+            conditions: &conditions,
+            mask: COUNTED,
+        };
+        repeats.enter(pairs, oldest as u64);
+    }
+
+    proptest! {
+        #[test]
+        fn frames_of_any_length_know_how_many_values_are_different(
+            events in prop::collection::vec((0..3_i64, 0..40_i64, prop::bool::weighted(0.9)), 0..600),
+            steps in prop::collection::vec(1..90_usize, 1..30),
+            lengths in (1..8_usize, 1..300_usize),
+        ) {
+            let (mut repeats, mut frames) = (Repeats::new(), [FrameOf::default(), FrameOf::default()]);
+            let lengths = [lengths.0, lengths.1];
+            let mut from = 0;
+            for rows in steps.into_iter().cycle() {
+                let to = events.len().min(from + rows);
+                let oldest = |frames: &[FrameOf; 2]| frames[0].oldest.min(frames[1].oldest);
+                enter(&mut repeats, &events[from..to], from, oldest(&frames));
+                for (frame, length) in frames.iter_mut().zip(lengths) {
+                    step(&repeats, frame, length, &events[..to], from)?;
+                }
+                repeats.settle(oldest(&frames) as u64);
+                if to == events.len() {
+                    break;
+                }
+                from = to;
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_frame_has_any_more_is_let_go_of() {
+        let mut repeats = Repeats::new();
+        let events: Vec<Event> = (0..100_000).map(|value| (0, value, true)).collect();
+        for (step, part) in events.chunks(1_000).enumerate() {
+            let oldest = (step * 1_000).saturating_sub(2_000);
+            enter(&mut repeats, part, step * 1_000, oldest);
+            repeats.settle(oldest as u64);
+        }
+        assert!(repeats.newest.places() < 20_000, "{} places for 3,000 events", repeats.newest.places());
+        assert!(repeats.repeated.is_empty() && repeats.first_word == 97_000 / WORD_BITS);
+    }
+}
