@@ -69,11 +69,13 @@ fn a_feature_file_is_explained() {
         "terminal_cards_10m",
         "per           terminal_id",
         "the last 10 minutes",
-        "how many different card, and the newest event of each",
+        "how often each card occurs",
     ] {
         assert!(told.contains(part), "{part} in\n{told}");
     }
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/handbook/features");
+    let told = succeed(&["features", "explain", folder]);
+    assert!(told.contains("the newest event of each"), "{told}");
     let kept = json(&["features", "explain", folder, "--json"]);
     let layers: Vec<_> =
         kept.as_array().unwrap().iter().map(|state| state["layer"].as_u64().unwrap()).collect();

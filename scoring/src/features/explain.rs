@@ -6,13 +6,14 @@ use serde::Serialize;
 
 use super::plan::FeaturePlan;
 use crate::windows::kind::words_of;
+use crate::windows::repeats;
 use crate::windows::spec::{AccumulatorSpec, ConditionSpec, Frame, Keep, Magnitude, WindowPlan};
 
 const WORD_BYTES: usize = 8;
 /// A node of a list: sequence number, value, neighbours.
 const NODE_BYTES: usize = 32;
-/// A key, a value and its newest event, at a table's usual load.
-const PAIR_BYTES: usize = 24;
+/// A key and a value with their count or newest event, at a table's usual load.
+const PAIR_BYTES: usize = 32;
 
 /// State that is kept for windows: one accumulator per live key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,6 +61,10 @@ impl FeaturePlan {
     ) -> KeptState {
         let input = |index: usize| self.readable(&plan.inputs[index].text);
         let value = |value: usize| input(plan.values[value].input);
+        let told = plan.told(accumulator);
+        // What several share is shown with the first of them.
+        let shares = told.is_some() && plan.accumulators.iter().find(|a| plan.told(a) == told) == Some(accumulator);
+        let words = words_of(plan, *accumulator) + if shares { repeats::WORDS } else { 0 };
         let (frame, history) = match accumulator.frame {
             Frame::Range { start_us, end_us: None } => (format!("the last {}", duration(start_us)), false),
             Frame::Range { start_us, end_us: Some(end_us) } => {
@@ -83,7 +88,13 @@ impl FeaturePlan {
             Keep::Max(of) => (format!("the values of {} that may yet be the largest", value(of)), NODE_BYTES),
             Keep::Distinct(dictionary) => {
                 let of: Vec<_> = plan.dictionaries[dictionary].inputs.iter().map(|&i| input(i)).collect();
-                (format!("how many different {}, and the newest event of each", of.join(", ")), PAIR_BYTES)
+                let of = of.join(", ");
+                let keeps = if told.is_some() {
+                    format!("how many different {of}, and for all such frames the newest event of each")
+                } else {
+                    format!("how often each {of} occurs")
+                };
+                (keeps, PAIR_BYTES)
             }
             Keep::First(of) if history => {
                 (format!("the first {}", of.value.map_or_else(String::new, value)), 0)
@@ -102,7 +113,7 @@ impl FeaturePlan {
             frame,
             keeps,
             filter: accumulator.condition.and_then(|c| self.condition(plan, plan.conditions[c])),
-            bytes_per_key: words_of(plan, *accumulator) * WORD_BYTES,
+            bytes_per_key: words * WORD_BYTES,
             bytes_per_event,
             features,
         }

@@ -330,8 +330,8 @@ impl Builder {
     fn check_bits(&self) -> Result<(), String> {
         if self.plan.conditions.len() + self.plan.repeats().len() > MAX_BITS {
             return Err(format!(
-                "more than {MAX_BITS} different filters, nullable arguments and things counted as distinct (a \
-                 filter on {FRAUD} counts as three)"
+                "more than {MAX_BITS} different filters, nullable arguments and, over more than a week, things \
+                 counted as distinct (a filter on {FRAUD} counts as three)"
             ));
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::drive::Place;
 use super::kind::words_of;
 use super::lanes::SIDE_BY_SIDE;
-use super::repeats::Pairs;
+use super::repeats::{self, Pairs};
 use super::reservoir::{CONDITIONS, FamilySpec, KEYS, TIME};
 use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
 
@@ -110,6 +110,8 @@ pub(super) struct RepeatsOf {
     pub(super) enter: Option<usize>,
     /// Condition bits that events must have to count.
     pub(super) mask: u64,
+    /// Where its words are in the row of a key.
+    pub(super) at: usize,
     /// The condition bit that says, of an event that enters or leaves a frame, that the number of different values in
     /// it changes with it.
     pub(super) bit: usize,
@@ -125,7 +127,7 @@ impl RepeatsOf {
         let keys = column(KEYS + self.key);
         // Where nothing is asked of a column, any will do.
         let conditions = if self.mask > 0 { column(CONDITIONS) } else { keys };
-        Pairs { first_seq, keys, values: column(KEYS + self.value), conditions, mask: self.mask }
+        Pairs { first_seq, keys, values: column(KEYS + self.value), conditions, mask: self.mask, at: self.at }
     }
 
     /// The oldest event that a frame may still have, where tails are at these events.
@@ -218,10 +220,15 @@ impl Layout {
             tails.keys().position(|&key| key == (!enters, bound_us)).expect("it was made above")
         };
 
-        let mut words = vec![0; plan.dictionaries.len()];
         let mut silences: Vec<Silence> = Vec::new();
         let mut courses: Vec<CourseSpec> = Vec::new();
         let mut placed: Vec<Option<Placed>> = vec![None; plan.accumulators.len()];
+        let mut words = vec![0; plan.dictionaries.len()];
+        // First, so that each of them is one cache line.
+        let mut room = |key: usize| {
+            words[key] += repeats::WORDS;
+            words[key] - repeats::WORDS
+        };
         let mut repeats: Vec<RepeatsOf> = (plan.conditions.len()..)
             .zip(plan.repeats())
             .map(|(bit, spec)| RepeatsOf {
@@ -229,6 +236,7 @@ impl Layout {
                 value: spec.value,
                 enter: spec.end_us.map(|us| place_of(true, us)),
                 mask: mask_of(spec.condition),
+                at: room(spec.key),
                 bit,
                 leaves: Vec::new(),
                 accumulators: Vec::new(),

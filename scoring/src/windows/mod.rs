@@ -36,7 +36,7 @@ mod layout;
 mod ordered;
 mod read;
 mod records;
-mod repeats;
+pub(crate) mod repeats;
 mod reservoir;
 mod restore;
 mod run;

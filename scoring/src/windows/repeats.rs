@@ -4,17 +4,32 @@
 //! same value is in the frame, and shrinks with one that leaves unless an event after it has the same value. Which
 //! those are does not depend on how long a frame is: it is looked up once for each event, as it enters. What is left
 //! for each frame is to count events, as [`Count`](super::accumulate::Count) does.
+//!
+//! Some values are in the row of their key with the newest event of each; further ones are in a table. None is taken
+//! out when no frame has its events any more: another takes its place.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
+use std::hint::{black_box, select_unpredictable};
 use std::ops::Range;
 
 use hashbrown::DefaultHashBuilder;
 
 use super::accumulate::key;
-use super::chunked::AHEAD;
+use super::chunked::{AHEAD, Chunked};
 use super::drive::holds;
 use super::table::{Entry, Table, tag};
+
+/// Values in the row of a key.
+const NEAR: usize = 6;
+/// Words in the row of a key, a cache line of them: `[one more than its newest event, one more than the newest of its
+/// events in the table, value | how long before the newest event of the key the value's newest was << 32 …]`. All
+/// zeroes before its first event.
+pub(crate) const WORDS: usize = 2 + NEAR;
+/// Which of the words says what is in the table.
+const IN_TABLE: usize = 1;
+/// So long ago that it is not said: what is kept of a value in words is shorter than an event's number.
+const LONG_AGO: u64 = u32::MAX as u64;
 
 /// The newest event of each key and value, and which events are not the newest of theirs.
 #[derive(Debug)]
@@ -29,8 +44,6 @@ pub(super) struct Repeats {
     entering: u64,
     /// Of each of them: one more than the event that it repeats, 0 for none, or [`NOT_COUNTED`].
     before: Vec<u64>,
-    /// Their hashes, reused.
-    hashes: Vec<u64>,
 }
 
 /// The newest event of a key with a value.
@@ -63,6 +76,15 @@ pub(super) struct Pairs<'a> {
     pub(super) conditions: &'a [i64],
     /// Condition bits that an event must have to count.
     pub(super) mask: u64,
+    /// Where the [`WORDS`] are in the row of a key.
+    pub(super) at: usize,
+}
+
+impl Pairs<'_> {
+    #[inline(always)]
+    fn pair(&self, event: usize) -> (u32, u32) {
+        (key(self.keys[event]), key(self.values[event]))
+    }
 }
 
 impl Repeats {
@@ -74,35 +96,120 @@ impl Repeats {
             first_word: 0,
             entering: 0,
             before: Vec::new(),
-            hashes: Vec::new(),
         }
     }
 
-    /// Looks up what the events of a step that enter repeat; no frame has events before `oldest` any more.
-    pub(super) fn enter(&mut self, events: Pairs<'_>, oldest: u64) {
-        let Self { newest, hasher, before, hashes, .. } = self;
-        let hash = |id: u32, value: u32| hasher.hash_one(u64::from(id) << 32 | u64::from(value));
-        let pair = |at: usize| (key(events.keys[at]), key(events.values[at]));
-        hashes.clear();
-        hashes.extend((0..events.keys.len()).map(pair).map(|(id, value)| hash(id, value)));
-        let tag_of = |pair: &Newest| tag(hash(pair.id, pair.value));
-        let needed = |pair: &Newest| pair.after > oldest;
+    /// Looks up what the events of a step that enter repeat; no frame has events before `oldest` any more. `state`
+    /// has a row for each key.
+    pub(super) fn enter(&mut self, state: &mut Chunked<u64>, events: Pairs<'_>, oldest: u64) {
+        let far = state.is_far();
         self.entering = events.first_seq;
-        before.clear();
-        for (at, after) in (0..hashes.len()).zip(events.first_seq + 1..) {
-            hashes.get(at + AHEAD).into_iter().for_each(|&hash| newest.approach(hash));
-            if !holds(events.conditions[at], events.mask) {
-                before.push(NOT_COUNTED);
-                continue;
+        self.before.clear();
+        for (event, after) in (0..events.keys.len()).zip(events.first_seq + 1..) {
+            if far {
+                self.approach(state, &events, event, oldest);
             }
-            let ((id, value), hash) = (pair(at), hashes[at]);
-            let shard = newest.of_mut(hash);
-            match shard.seek(tag(hash), |pair| (pair.id, pair.value) == (id, value), needed) {
-                Ok(place) => before.push(std::mem::replace(&mut shard.at_mut(place).after, after)),
-                Err(place) => {
-                    before.push(0);
-                    shard.put(place, Newest { id, value, after }, tag_of, needed);
-                }
+            let before = if holds(events.conditions[event], events.mask) {
+                let pair = events.pair(event);
+                let words = state.row_mut(pair.0 as usize)[events.at..].first_chunk_mut();
+                self.enter_one(words.expect("the layout makes room"), pair, after, oldest)
+            } else {
+                NOT_COUNTED
+            };
+            self.before.push(before);
+        }
+    }
+
+    /// Asks for what comes after an event: first for the row of a key, later for the table's place where it has any.
+    #[inline(always)]
+    fn approach(&self, state: &Chunked<u64>, events: &Pairs<'_>, event: usize, oldest: u64) {
+        if let Some(&id) = events.keys.get(event + 2 * AHEAD) {
+            state.approach(key(id) as usize, events.at);
+        }
+        if let Some(&id) = events.keys.get(event + AHEAD)
+            && state.row(key(id) as usize)[events.at + IN_TABLE] > oldest
+        {
+            self.newest.approach(self.hash(events.pair(event + AHEAD)));
+        }
+    }
+
+    #[inline(always)]
+    fn hash(&self, (id, value): (u32, u32)) -> u64 {
+        hash(&self.hasher, id, value)
+    }
+
+    /// Lets the event before `after` enter, and returns one more than the event that it repeats, or 0.
+    #[inline(always)]
+    fn enter_one(&mut self, words: &mut [u64; WORDS], pair: (u32, u32), after: u64, oldest: u64) -> u64 {
+        let (id, value) = pair;
+        let (since, held) = (after - words[0], after - oldest);
+        if held > LONG_AGO {
+            self.put_by(words, id, after, oldest);
+        }
+        let [newest, in_table, near @ ..] = words;
+        let limit = held.min(LONG_AGO);
+        let (mut found, mut free, mut before) = (NEAR, NEAR, 0);
+        for (at, word) in near.iter_mut().enumerate() {
+            let ago = (*word >> 32) + since;
+            let live = ago < limit;
+            let is_it = live & (key(word.cast_signed()) == value);
+            found = select_unpredictable(is_it, at, found);
+            before = select_unpredictable(is_it, after.wrapping_sub(ago), before);
+            free = select_unpredictable(live, free, at);
+            *word = select_unpredictable(live, ago, LONG_AGO) << 32 | *word & LONG_AGO;
+        }
+        *newest = after;
+        // A value in the words, or one for which there is place, and no other could be elsewhere. The box keeps the
+        // compiler from making several branches of it, which nobody could guess.
+        if black_box((found < NEAR) | ((free < NEAR) & (*in_table <= oldest))) {
+            near[select_unpredictable(found < NEAR, found, free)] = u64::from(value);
+            return before;
+        }
+        self.enter_other(in_table, near.get_mut(free), pair, after, oldest)
+    }
+
+    /// Lets an event enter whose value is not in the words; `free` is a place in them, if there is one.
+    fn enter_other(
+        &mut self,
+        in_table: &mut u64,
+        free: Option<&mut u64>,
+        (id, value): (u32, u32),
+        after: u64,
+        oldest: u64,
+    ) -> u64 {
+        let Self { newest, hasher, .. } = self;
+        let hash_of = hash(hasher, id, value);
+        let shard = newest.of_mut(hash_of);
+        let needed = |entry: &Newest| entry.after > oldest;
+        match (shard.seek(tag(hash_of), |entry| (entry.id, entry.value) == (id, value), needed), free) {
+            (Ok(place), _) => {
+                *in_table = after.max(*in_table);
+                std::mem::replace(&mut shard.at_mut(place).after, after)
+            }
+            (Err(_), Some(free)) => {
+                *free = u64::from(value);
+                0
+            }
+            (Err(place), None) => {
+                *in_table = after.max(*in_table);
+                let tag_of = |entry: &Newest| tag(hash(hasher, entry.id, entry.value));
+                shard.put(place, Newest { id, value, after }, tag_of, needed);
+                0
+            }
+        }
+    }
+
+    /// Puts values of a key into the table whose events are still held, but so long ago that words do not say it.
+    #[cold]
+    #[inline(never)]
+    fn put_by(&mut self, words: &mut [u64; WORDS], id: u32, after: u64, oldest: u64) {
+        let [newest, in_table, near @ ..] = words;
+        for word in near {
+            let ago = *word >> 32;
+            let then = newest.saturating_sub(ago);
+            if ago < LONG_AGO && then > oldest && after - then >= LONG_AGO {
+                self.enter_other(in_table, None, (id, key(word.cast_signed())), then, oldest);
+                *word |= LONG_AGO << 32;
             }
         }
     }
@@ -169,6 +276,11 @@ impl Repeats {
     }
 }
 
+#[inline(always)]
+fn hash(hasher: &DefaultHashBuilder, id: u32, value: u32) -> u64 {
+    hasher.hash_one(u64::from(id) << 32 | u64::from(value))
+}
+
 /// An index of an event among those that are held.
 #[inline(always)]
 fn to_usize(n: u64) -> usize {
@@ -228,7 +340,19 @@ mod tests {
         Ok(())
     }
 
-    fn enter(repeats: &mut Repeats, events: &[Event], first_seq: usize, oldest: usize) {
+    fn rows() -> Chunked<u64> {
+        let mut rows = Chunked::new(1 + WORDS);
+        rows.grow(3);
+        rows
+    }
+
+    fn enter(
+        repeats: &mut Repeats,
+        rows: &mut Chunked<u64>,
+        events: &[Event],
+        first_seq: usize,
+        oldest: usize,
+    ) {
         let column = |of: fn(&Event) -> i64| -> Vec<i64> { events.iter().map(of).collect() };
         let (keys, values, conditions) = (column(|e| e.0), column(|e| e.1), column(|e| i64::from(e.2)));
         let pairs = Pairs {
@@ -237,8 +361,9 @@ mod tests {
             values: &values,
             conditions: &conditions,
             mask: COUNTED,
+            at: 1,
         };
-        repeats.enter(pairs, oldest as u64);
+        repeats.enter(rows, pairs, oldest as u64);
     }
 
     proptest! {
@@ -248,13 +373,13 @@ mod tests {
             steps in prop::collection::vec(1..90_usize, 1..30),
             lengths in (1..8_usize, 1..300_usize),
         ) {
-            let (mut repeats, mut frames) = (Repeats::new(), [FrameOf::default(), FrameOf::default()]);
+            let (mut repeats, mut rows, mut frames) = (Repeats::new(), rows(), [FrameOf::default(), FrameOf::default()]);
             let lengths = [lengths.0, lengths.1];
             let mut from = 0;
-            for rows in steps.into_iter().cycle() {
-                let to = events.len().min(from + rows);
+            for length in steps.into_iter().cycle() {
+                let to = events.len().min(from + length);
                 let oldest = |frames: &[FrameOf; 2]| frames[0].oldest.min(frames[1].oldest);
-                enter(&mut repeats, &events[from..to], from, oldest(&frames));
+                enter(&mut repeats, &mut rows, &events[from..to], from, oldest(&frames));
                 for (frame, length) in frames.iter_mut().zip(lengths) {
                     step(&repeats, frame, length, &events[..to], from)?;
                 }
@@ -269,14 +394,30 @@ mod tests {
 
     #[test]
     fn what_no_frame_has_any_more_is_let_go_of() {
-        let mut repeats = Repeats::new();
+        let (mut repeats, mut rows) = (Repeats::new(), rows());
         let events: Vec<Event> = (0..100_000).map(|value| (0, value, true)).collect();
         for (step, part) in events.chunks(1_000).enumerate() {
             let oldest = (step * 1_000).saturating_sub(2_000);
-            enter(&mut repeats, part, step * 1_000, oldest);
+            enter(&mut repeats, &mut rows, part, step * 1_000, oldest);
             repeats.settle(oldest as u64);
         }
         assert!(repeats.newest.places() < 20_000, "{} places for 3,000 events", repeats.newest.places());
         assert!(repeats.repeated.is_empty() && repeats.first_word == 97_000 / WORD_BITS);
+    }
+
+    #[test]
+    fn an_event_of_very_long_ago_is_repeated_all_the_same() {
+        let (mut repeats, mut rows) = (Repeats::new(), rows());
+        let mut before = |value: i64, seq: usize, oldest: usize| {
+            enter(&mut repeats, &mut rows, &[(1, value, true)], seq, oldest);
+            repeats.before[0]
+        };
+        let far = 5 << 32;
+        assert_eq!([before(7, 0, 0), before(8, 1, 0), before(7, 2, 0)], [0, 0, 1]);
+        assert_eq!([before(9, far, 0), before(8, far + 1, 0), before(7, far + 2, 0)], [0, 2, 3]);
+        assert_eq!([before(7, far + 3, 0), before(9, far + 4, 0)], [far as u64 + 3, far as u64 + 1]);
+        // What is in the words and in the table, and is not held any more, is as good as forgotten.
+        let farther = 2 * far;
+        assert!([7, 8, 9].iter().all(|&value| before(value, farther, far + 6) <= far as u64 + 6));
     }
 }

@@ -124,7 +124,8 @@ impl WindowState {
         for column in [KEYS + spec.key, KEYS + spec.value, CONDITIONS] {
             self.reservoir.gather(column, part.clone(), &mut columns[column])?;
         }
-        self.repeats[index].enter(spec.pairs(part.start, |column| &columns[column]), oldest);
+        let pairs = spec.pairs(part.start, |column| &columns[column]);
+        self.repeats[index].enter(&mut self.words[spec.key], pairs, oldest);
         Ok(())
     }
 

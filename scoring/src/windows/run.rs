@@ -65,7 +65,8 @@ impl WindowState {
                     spec.pairs(entering.first_seq, |column| &entering.columns[column])
                 }
             };
-            repeats.enter(pairs, spec.oldest(|tail| self.passing[tail].first_seq));
+            let oldest = spec.oldest(|tail| self.passing[tail].first_seq);
+            repeats.enter(&mut self.words[spec.key], pairs, oldest);
             probe.states(&spec.accumulators);
         }
     }
