@@ -204,7 +204,7 @@ impl IndexKey {
     /// The rule that weighs most.
     pub(crate) fn of_rule(alert: &Alert, receivers: &[String]) -> Option<(String, Self)> {
         let rule = &alert.reasons.first()?.rule;
-        Some((rule.clone(), Self::new("rule", rule, alert.livemode, receivers)))
+        Some((rule.to_string(), Self::new("rule", rule, alert.livemode, receivers)))
     }
 
     fn new(kind: &str, name: &str, livemode: bool, receivers: &[String]) -> Self {

@@ -225,7 +225,7 @@ impl Condition {
         if self.merchants.as_ref().is_some_and(|m| !m.contains(alert.merchant_id.as_str())) {
             return Some(format!("merchant {} is not listed", alert.merchant_id));
         }
-        if self.rules.as_ref().is_some_and(|rules| !alert.reasons.iter().any(|r| rules.contains(&r.rule))) {
+        if self.rules.as_ref().is_some_and(|rules| !alert.reasons.iter().any(|r| rules.contains(&*r.rule))) {
             return Some("none of its rules is listed".to_owned());
         }
         if let Some(least) = self.amount_at_least {

@@ -22,8 +22,8 @@ pub fn alert(n: u64) -> Alert {
         currency: "USD".parse().expect("an ISO 4217 code"),
         livemode: true,
         reasons: vec![Reason {
-            code: "velocity_card_count".to_owned(),
-            rule: "card_velocity_10m".to_owned(),
+            code: "velocity_card_count".into(),
+            rule: "card_velocity_10m".into(),
             message: "7 transactions on this card in 10 minutes".to_owned(),
             observed: 7.0,
             limit: 5.0,

@@ -90,7 +90,7 @@ impl<T> Newest<T> {
 
 struct Inner {
     series: Series,
-    rules: Top<(String, String), 1>,
+    rules: Top<(Arc<str>, Arc<str>), 1>,
     merchants: Top<String, 3>,
     approved: Newest<DecisionView>,
     flagged: Newest<DecisionView>,

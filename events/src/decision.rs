@@ -82,9 +82,11 @@ impl RiskLevel {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
     /// The stable reason code, for example `velocity_card_count`.
-    pub code: String,
+    #[serde(with = "shared")]
+    pub code: Arc<str>,
     /// The id of the rule.
-    pub rule: String,
+    #[serde(with = "shared")]
+    pub rule: Arc<str>,
     /// One sentence for a person, with the figures filled in.
     pub message: String,
     /// What was seen.

@@ -392,7 +392,7 @@ impl Pipeline {
             self.metrics.decisions.with_label_values(&[scored.decision.outcome.as_str()]).inc();
             let (live, shadow) = (&scored.decision.reasons, &scored.decision.shadow_reasons);
             for reason in live.iter().chain(shadow) {
-                self.metrics.rule_hits.with_label_values(&[reason.rule.as_str()]).inc();
+                self.metrics.rule_hits.with_label_values(&[&*reason.rule]).inc();
             }
         }
         for severity in alerts {

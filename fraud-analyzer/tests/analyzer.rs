@@ -277,7 +277,7 @@ async fn lists_change_at_exact_places_which_every_recovery_finds_again() {
         for (n, one) in decided.iter().enumerate() {
             let round = u8::try_from(n / 400).unwrap();
             let listed = one.transaction.card.token == CardToken::new("k1", &[round; 16]).unwrap();
-            let blocked = one.decision.reasons.iter().any(|reason| reason.code == "list_block_card");
+            let blocked = one.decision.reasons.iter().any(|reason| &*reason.code == "list_block_card");
             assert_eq!(blocked, listed, "transaction {n}");
         }
         let live = hash(decided.iter().map(|d| &d.decision));

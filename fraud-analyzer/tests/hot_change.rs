@@ -226,7 +226,7 @@ async fn other_windows_take_over_when_they_are_warm_and_every_crash_comes_back_t
     let at = usize::try_from(status.from_seq).unwrap();
     assert_same(&decided[..at], &uninterrupted(before, &decided)[..at]);
     assert!(
-        decided[at..].iter().any(|d| d.decision.reasons.iter().any(|r| r.rule == "frauds")),
+        decided[at..].iter().any(|d| d.decision.reasons.iter().any(|r| &*r.rule == "frauds")),
         "labels count"
     );
 }
@@ -316,7 +316,7 @@ async fn rules_wait_while_the_log_does_not_reach_back_far_enough() {
     let new: Vec<_> = decided.iter().filter(|d| &*d.decision.ruleset == ruleset.hash()).collect();
     assert_eq!(new.len(), 500);
     for d in new {
-        let fired = d.decision.reasons.iter().any(|reason| reason.rule == "lately");
+        let fired = d.decision.reasons.iter().any(|reason| &*reason.rule == "lately");
         let expected = d.decision.window_time_us >= first_us + 300_000_000;
         assert_eq!(fired, expected, "{}", d.seq);
     }

@@ -40,7 +40,7 @@ fn sample(args: &SampleAlert) -> anyhow::Result<Alert> {
         alert.merchant_id = merchant.clone();
     }
     if let Some(rule) = &args.rule {
-        alert.reasons[0].rule.clone_from(rule);
+        alert.reasons[0].rule = rule.as_str().into();
     }
     if let Some(minor) = args.amount_minor {
         alert.amount_minor =

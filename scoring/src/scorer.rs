@@ -10,8 +10,7 @@ use crate::binary::{Reader, Writer};
 use crate::error::{ScoreError, SnapshotError};
 use crate::lists::{ListChangeError, Lists};
 use crate::probe::{Probe, Stage};
-use crate::rules::compile::{Known, Matches};
-use crate::rules::decide::decide;
+use crate::rules::compile::{Known, Said};
 use crate::ruleset::Ruleset;
 use crate::store::{SegmentId, SegmentStore};
 use crate::transactions::{self, TRANSACTION_ID};
@@ -223,7 +222,8 @@ impl Scorer {
         probe.ended(Stage::Rules);
         let ruleset = &self.ruleset;
         // Nearly all have no match at all.
-        let unmatched = decide(Vec::new(), &ruleset.rules.thresholds);
+        let mut matches = Vec::new();
+        let unmatched = ruleset.rules.say(&[], &mut matches).verdict;
         let scored = ids.into_iter().zip(times_us).map(|(transaction_id, window_time_us)| Scored {
             decision: Decision {
                 transaction_id,
@@ -241,13 +241,12 @@ impl Scorer {
         let mut scored: Vec<Scored> = scored.collect();
         for of_row in fired.chunk_by(|a, b| a.row == b.row) {
             let Scored { decision, alert } = &mut scored[of_row[0].row];
-            let Matches { live, shadow } = ruleset.rules.say(of_row);
-            let verdict = decide(live, &ruleset.rules.thresholds);
+            let Said { verdict, reasons, shadow_reasons } = ruleset.rules.say(of_row, &mut matches);
             decision.outcome = verdict.outcome;
             decision.risk_score = verdict.risk_score;
             decision.risk_level = verdict.risk_level;
-            decision.reasons = verdict.reasons;
-            decision.shadow_reasons = shadow;
+            decision.reasons = reasons;
+            decision.shadow_reasons = shadow_reasons;
             *alert = verdict.alert;
         }
         probe.ended(Stage::Decisions);

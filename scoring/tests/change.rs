@@ -63,7 +63,7 @@ fn counting() -> Ruleset {
 }
 
 fn fired(decision: &Decision, rule: &str) -> bool {
-    decision.reasons.iter().chain(&decision.shadow_reasons).any(|reason| reason.rule == rule)
+    decision.reasons.iter().chain(&decision.shadow_reasons).any(|reason| &*reason.rule == rule)
 }
 
 #[test]

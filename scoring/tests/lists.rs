@@ -52,7 +52,7 @@ fn built_in() -> Scorer {
 /// Outcome and the code of the first reason.
 fn decide(scorer: &mut Scorer, transaction: &Transaction) -> (Outcome, String) {
     let decision = scorer.score(&batch(std::slice::from_ref(transaction))).unwrap().remove(0).decision;
-    let first = decision.reasons.first().map_or_else(String::new, |reason| reason.code.clone());
+    let first = decision.reasons.first().map_or_else(String::new, |reason| reason.code.to_string());
     (decision.outcome, first)
 }
 

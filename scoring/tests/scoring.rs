@@ -145,7 +145,7 @@ rules:
     for rows in [1, 3] {
         let decisions = decide(&mut Scorer::new(ruleset.clone(), &store()), &list, rows);
         let matched: Vec<_> =
-            decisions.iter().map(|d| d.reasons.iter().any(|r| r.rule == "division")).collect();
+            decisions.iter().map(|d| d.reasons.iter().any(|r| &*r.rule == "division")).collect();
         assert_eq!(matched, [true, false, true], "in batches of {rows}");
     }
 }
@@ -177,7 +177,7 @@ rules:
     let mut scorer = Scorer::new(Ruleset::load(&source).unwrap(), &store());
     let scored = scorer.score(&batch(&stream(1))).unwrap().remove(0);
     assert_eq!((scored.decision.outcome, scored.alert), (Outcome::Approve, None));
-    assert_eq!(scored.decision.shadow_reasons[0].rule, "everything");
+    assert_eq!(&*scored.decision.shadow_reasons[0].rule, "everything");
 }
 
 #[test]
@@ -195,7 +195,7 @@ rules:
     let list = stream(2_000);
     let hits = |rows| {
         let decisions = decide(&mut Scorer::new(ruleset.clone(), &store()), &list, rows);
-        decisions.iter().map(|d| d.reasons.iter().any(|r| r.rule == "some")).collect::<Vec<_>>()
+        decisions.iter().map(|d| d.reasons.iter().any(|r| &*r.rule == "some")).collect::<Vec<_>>()
     };
     let first = hits(2_000);
     assert_eq!(first, hits(13));
@@ -221,7 +221,7 @@ fn a_probe_is_told_of_every_rule_in_order_and_whether_it_was_evaluated() {
     let mut runs = Runs(Vec::new());
     let scored =
         Scorer::new(ruleset.clone(), &store()).score_labelled(&batch(&list), &[], &mut runs).unwrap();
-    assert!(scored[1].decision.reasons.iter().any(|r| r.rule == "amount_over_limit"));
+    assert!(scored[1].decision.reasons.iter().any(|r| &*r.rule == "amount_over_limit"));
     let told: Vec<usize> = runs.0.iter().map(|(index, _)| *index).collect();
     let off = place("terminal_cards_10m");
     assert_eq!(told, (0..ruleset.rule_ids().len()).filter(|&rule| rule != off).collect::<Vec<_>>());

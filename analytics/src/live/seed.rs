@@ -86,8 +86,7 @@ impl Live {
             let at = columns.numbers::<TimestampMillisecondType>("accepted_at");
             let mut inner = self.lock();
             for row in 0..batch.num_rows() {
-                let key =
-                    (columns.text("rule").value(row).to_owned(), columns.text("code").value(row).to_owned());
+                let key = (columns.text("rule").value(row).into(), columns.text("code").value(row).into());
                 inner.rules.add(now_s, at.value(row).div_euclid(1_000), &key, [1]);
             }
         }
@@ -242,11 +241,11 @@ async fn reasons(
 }
 
 fn reason(columns: &Columns<'_>, row: usize) -> Reason {
-    let text = |name| columns.text(name).value(row).to_owned();
+    let text = |name| columns.text(name).value(row);
     Reason {
-        code: text("code"),
-        rule: text("rule"),
-        message: text("message"),
+        code: text("code").into(),
+        rule: text("rule").into(),
+        message: text("message").to_owned(),
         observed: columns.numbers::<Float64Type>("observed").value(row),
         limit: columns.numbers::<Float64Type>("limit_value").value(row),
         points: columns.numbers::<UInt32Type>("points").value(row),

@@ -1,5 +1,7 @@
 //! Rows as the page gets them.
 
+use std::sync::Arc;
+
 use events::{Alert, AmountMinor, Currency, Decided, Reason};
 use serde::Serialize;
 
@@ -82,9 +84,9 @@ pub(crate) struct RuleView {
     hits: i64,
 }
 
-impl From<((String, String), [i64; 1])> for RuleView {
-    fn from(((rule, code), [hits]): ((String, String), [i64; 1])) -> Self {
-        Self { rule, code, hits }
+impl From<((Arc<str>, Arc<str>), [i64; 1])> for RuleView {
+    fn from(((rule, code), [hits]): ((Arc<str>, Arc<str>), [i64; 1])) -> Self {
+        Self { rule: rule.to_string(), code: code.to_string(), hits }
     }
 }
 

@@ -75,8 +75,8 @@ pub(crate) fn transaction(n: u64) -> Transaction {
 
 fn reason(rule: &str) -> Reason {
     Reason {
-        code: "velocity_card_count".to_owned(),
-        rule: rule.to_owned(),
+        code: "velocity_card_count".into(),
+        rule: rule.into(),
         message: "12 payments in one hour, 5 are usual".to_owned(),
         observed: 12.0,
         limit: 5.5,

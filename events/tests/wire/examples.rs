@@ -78,8 +78,8 @@ pub(crate) fn bare_transaction() -> Transaction {
 
 pub(crate) fn reason() -> Reason {
     Reason {
-        code: "velocity_card_count".to_owned(),
-        rule: "card-velocity-1h".to_owned(),
+        code: "velocity_card_count".into(),
+        rule: "card-velocity-1h".into(),
         message: "12 payments with this card within an hour, 10 are usual at most".to_owned(),
         observed: 12.0,
         limit: 10.0,
@@ -88,8 +88,7 @@ pub(crate) fn reason() -> Reason {
 }
 
 pub(crate) fn decision() -> Decision {
-    let shadow =
-        Reason { rule: "amount-ratio".to_owned(), observed: 3.75, limit: 2.5, points: 0, ..reason() };
+    let shadow = Reason { rule: "amount-ratio".into(), observed: 3.75, limit: 2.5, points: 0, ..reason() };
     Decision {
         transaction_id: transaction_id(),
         window_time_us: ACCEPTED_AT_US + 1,

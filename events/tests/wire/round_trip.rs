@@ -110,7 +110,7 @@ prop_compose! {
         code in text(), rule in text(), message in text(),
         observed in number(), limit in number(), points: u32,
     ) -> Reason {
-        Reason { code, rule, message, observed, limit, points }
+        Reason { code: code.into(), rule: rule.into(), message, observed, limit, points }
     }
 }
 

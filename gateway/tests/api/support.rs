@@ -379,8 +379,8 @@ fn decided(source_partition: u32, seq: u64, record: LoggedRecord) -> NewRecord {
 fn decision(transaction: &Transaction) -> Decision {
     let declined = transaction.test_behaviour == Some(TestBehaviour::Decline);
     let reason = Reason {
-        code: "velocity_card_count".to_owned(),
-        rule: "card_count_1h".to_owned(),
+        code: "velocity_card_count".into(),
+        rule: "card_count_1h".into(),
         message: "12 payments with this card within an hour; 10 are usual".to_owned(),
         observed: 12.0,
         limit: 10.0,

@@ -63,7 +63,8 @@ impl FeaturePlan {
         let value = |value: usize| input(plan.values[value].input);
         let told = plan.told(accumulator);
         // What several share is shown with the first of them.
-        let shares = told.is_some() && plan.accumulators.iter().find(|a| plan.told(a) == told) == Some(accumulator);
+        let shares =
+            told.is_some() && plan.accumulators.iter().find(|a| plan.told(a) == told) == Some(accumulator);
         let words = words_of(plan, *accumulator) + if shares { repeats::WORDS } else { 0 };
         let (frame, history) = match accumulator.frame {
             Frame::Range { start_us, end_us: None } => (format!("the last {}", duration(start_us)), false),

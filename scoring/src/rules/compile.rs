@@ -14,7 +14,7 @@ use events::{Reason, TransactionId};
 
 use super::bounds::Ranges;
 use super::condition::{Condition, Hit};
-use super::decide::Match;
+use super::decide::{Match, Verdict, decide};
 use super::message::Message;
 use super::pack::{Mode, RulePack, RuleSpec, Thresholds};
 use crate::error::{LoadError, ScoreError};
@@ -32,12 +32,15 @@ pub(crate) struct Rules {
     rules: Vec<Rule>,
     /// What the rules ask lists.
     calls: Calls,
-    pub(crate) thresholds: Thresholds,
+    thresholds: Thresholds,
 }
 
 #[derive(Debug, Clone)]
 struct Rule {
     spec: RuleSpec,
+    /// Its id and the code of its reason, which each reason shares.
+    id: Arc<str>,
+    code: Arc<str>,
     message: Message,
     condition: Condition,
     /// How far back it looks through its columns, in microseconds.
@@ -67,11 +70,13 @@ pub(crate) struct Fired {
     limit: f64,
 }
 
-/// What matched on one transaction.
+/// What rules say of one transaction.
 #[derive(Debug, Clone)]
-pub(crate) struct Matches {
-    pub(crate) live: Vec<Match>,
-    pub(crate) shadow: Vec<Reason>,
+pub(crate) struct Said {
+    pub(crate) verdict: Verdict,
+    /// The live rules that matched: those of lists first, then most points first.
+    pub(crate) reasons: Vec<Reason>,
+    pub(crate) shadow_reasons: Vec<Reason>,
 }
 
 impl Rules {
@@ -146,24 +151,37 @@ impl Rules {
             fired.extend(hits.into_iter().filter(may_fire).map(of_hit));
             probe.rule(index, RuleRun::Evaluated);
         }
-        fired.sort_unstable_by_key(|fired| (fired.row, fired.rule));
+        // Stable, and quick where there are few rules: each rule's rows rise already.
+        fired.sort_by_key(|fired| fired.row);
         Ok(fired)
     }
 
-    /// What the rules that fired on one row have to say.
-    pub(crate) fn say(&self, fired: &[Fired]) -> Matches {
-        let (mut live, mut shadow) = (Vec::with_capacity(fired.len()), Vec::new());
-        for one in fired {
-            let rule = &self.rules[one.rule];
-            let reason = rule.reason(one.observed, one.limit);
-            match rule.spec.mode {
-                Mode::Shadow => shadow.push(reason),
-                Mode::Live | Mode::Off => {
-                    live.push(Match { reason, severity: rule.spec.severity, action: rule.spec.action });
-                }
+    /// What the rules that fired on one row have to say; `matches` is room that is used again.
+    pub(crate) fn say(&self, fired: &[Fired], matches: &mut Vec<Match>) -> Said {
+        matches.clear();
+        let mut shadow_reasons = Vec::new();
+        for (at, one) in fired.iter().enumerate() {
+            let RuleSpec { mode, points, severity, action, .. } = self.rules[one.rule].spec;
+            match mode {
+                Mode::Shadow => shadow_reasons.push(self.reason(one)),
+                Mode::Live | Mode::Off => matches.push(Match { at, points, severity, action }),
             }
         }
-        Matches { live, shadow }
+        let verdict = decide(matches, &self.thresholds);
+        let reasons = matches.iter().map(|matched| self.reason(&fired[matched.at])).collect();
+        Said { verdict, reasons, shadow_reasons }
+    }
+
+    fn reason(&self, fired: &Fired) -> Reason {
+        let Rule { spec, id, code, message, .. } = &self.rules[fired.rule];
+        Reason {
+            code: Arc::clone(code),
+            rule: Arc::clone(id),
+            message: message.fill(fired.observed, fired.limit),
+            observed: fired.observed,
+            limit: fired.limit,
+            points: spec.points,
+        }
     }
 
     /// The rules that are evaluated, each with how far back it looks, in microseconds.
@@ -190,17 +208,6 @@ impl Rule {
             .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
         // The high bits of FNV are mixed better than the low ones.
         (hash >> 32) % 100 < u64::from(self.spec.rollout_percent)
-    }
-
-    fn reason(&self, observed: f64, limit: f64) -> Reason {
-        Reason {
-            code: self.spec.reason.clone(),
-            rule: self.spec.id.clone(),
-            message: self.message.fill(observed, limit),
-            observed,
-            limit,
-            points: self.spec.points,
-        }
     }
 }
 
@@ -245,7 +252,8 @@ fn compile(
             let failed = |e: DataFusionError| vec![format!("rules.{}: {}", spec.id, e.strip_backtrace())];
             let condition = Condition::new(when, observed, limit, calls.schema()).map_err(failed)?;
             let message = Message::new(&spec.message);
-            Ok(Rule { reach_us: condition.reach_us(reaches_us), condition, message, spec })
+            let (id, code) = (spec.id.as_str().into(), spec.reason.as_str().into());
+            Ok(Rule { reach_us: condition.reach_us(reaches_us), condition, message, id, code, spec })
         }
         _ => Err(errors),
     }

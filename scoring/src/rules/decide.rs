@@ -1,36 +1,37 @@
 //! What the matches of one transaction amount to: a pure function.
 
-use events::{Outcome, Reason, RiskLevel, Severity};
+use events::{Outcome, RiskLevel, Severity};
 
 use super::pack::{Action, Thresholds};
 
 const MAX_SCORE: u32 = 100;
 
-/// A live rule that matched.
-#[derive(Debug, Clone)]
+/// A live rule that matched, with what of it counts.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Match {
-    pub(crate) reason: Reason,
+    /// Which of those that fired on the transaction it is.
+    pub(crate) at: usize,
+    pub(crate) points: u32,
     pub(crate) severity: Severity,
     pub(crate) action: Action,
 }
 
 /// The verdict on one transaction.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Verdict {
     pub(crate) outcome: Outcome,
     pub(crate) risk_score: u8,
     pub(crate) risk_level: RiskLevel,
-    /// Those of lists first, then most points first.
-    pub(crate) reasons: Vec<Reason>,
     /// The highest severity, when it is one to alert on.
     pub(crate) alert: Option<Severity>,
 }
 
 /// The score is the sum of points, at most 100; the outcome is the most severe that a matched rule's
 /// action or the score's threshold asks for. A rule that allows goes before all of that, and a hard block
-/// before it. What is allowed raises no alert.
-pub(crate) fn decide(mut matches: Vec<Match>, thresholds: &Thresholds) -> Verdict {
-    let points: u32 = matches.iter().map(|m| m.reason.points).sum();
+/// before it. What is allowed raises no alert. Matches are put in the order in which they are told: those of lists
+/// first, then most points first.
+pub(crate) fn decide(matches: &mut [Match], thresholds: &Thresholds) -> Verdict {
+    let points: u32 = matches.iter().map(|m| m.points).sum();
     let risk_score = u8::try_from(points.min(MAX_SCORE)).expect("at most 100");
     let reached = |threshold: Option<u8>| threshold.is_some_and(|t| risk_score >= t);
     let by_score = if reached(thresholds.decline) {
@@ -51,14 +52,8 @@ pub(crate) fn decide(mut matches: Vec<Match>, thresholds: &Thresholds) -> Verdic
     };
     let alert = matches.iter().map(|m| m.severity).max().filter(|&s| s >= Severity::Medium && !allowed);
     // Stable: rules of equal points stay in the pack's order. What decided comes first whatever its points.
-    matches.sort_by_key(|m| std::cmp::Reverse((m.action.precedence(), m.reason.points)));
-    Verdict {
-        outcome,
-        risk_score,
-        risk_level: RiskLevel::of_score(risk_score),
-        reasons: matches.into_iter().map(|m| m.reason).collect(),
-        alert,
-    }
+    matches.sort_by_key(|m| std::cmp::Reverse((m.action.precedence(), m.points)));
+    Verdict { outcome, risk_score, risk_level: RiskLevel::of_score(risk_score), alert }
 }
 
 #[cfg(test)]
@@ -67,28 +62,21 @@ mod tests {
 
     const THRESHOLDS: Thresholds = Thresholds { review: Some(65), challenge: None, decline: Some(75) };
 
-    fn matched(points: u32, severity: Severity, action: Action) -> Match {
-        let reason = Reason {
-            code: "velocity_card_count".into(),
-            rule: format!("rule_{points}"),
-            message: String::new(),
-            observed: 1.0,
-            limit: 0.0,
-            points,
-        };
-        Match { reason, severity, action }
+    const fn matched(points: u32, severity: Severity, action: Action) -> Match {
+        Match { at: 0, points, severity, action }
     }
 
     #[test]
     fn nothing_matched_is_approved_without_an_alert() {
-        let verdict = decide(Vec::new(), &THRESHOLDS);
+        let verdict = decide(&mut [], &THRESHOLDS);
         assert_eq!((verdict.outcome, verdict.risk_score, verdict.alert), (Outcome::Approve, 0, None));
     }
 
     #[test]
     fn points_add_up_to_the_thresholds_and_stop_at_one_hundred() {
         let of = |points: &[u32]| {
-            decide(points.iter().map(|&p| matched(p, Severity::Low, Action::Score)).collect(), &THRESHOLDS)
+            let matches = points.iter().map(|&p| matched(p, Severity::Low, Action::Score));
+            decide(&mut matches.collect::<Vec<_>>(), &THRESHOLDS)
         };
         assert_eq!(of(&[40, 24]).outcome, Outcome::Approve);
         assert_eq!((of(&[40, 25]).outcome, of(&[40, 25]).risk_level), (Outcome::Review, RiskLevel::Elevated));
@@ -98,11 +86,11 @@ mod tests {
 
     #[test]
     fn the_most_severe_action_wins_over_a_low_score() {
-        let matches =
-            vec![matched(1, Severity::Low, Action::Challenge), matched(2, Severity::Medium, Action::Review)];
-        let verdict = decide(matches, &THRESHOLDS);
+        let mut matches =
+            [matched(1, Severity::Low, Action::Challenge), matched(2, Severity::Medium, Action::Review)];
+        let verdict = decide(&mut matches, &THRESHOLDS);
         assert_eq!((verdict.outcome, verdict.alert), (Outcome::Challenge, Some(Severity::Medium)));
-        assert_eq!(verdict.reasons[0].points, 2, "most points first");
+        assert_eq!(matches[0].points, 2, "most points first");
     }
 
     #[test]
@@ -110,8 +98,9 @@ mod tests {
         use Action::{Allow, Block, Decline, HardBlock, Score};
         let of = |actions: &[(Action, u32)]| {
             let matches = actions.iter().map(|&(action, points)| matched(points, Severity::High, action));
-            let verdict = decide(matches.collect(), &THRESHOLDS);
-            (verdict.outcome, verdict.alert.is_some(), verdict.reasons[0].points)
+            let mut matches: Vec<Match> = matches.collect();
+            let verdict = decide(&mut matches, &THRESHOLDS);
+            (verdict.outcome, verdict.alert.is_some(), matches[0].points)
         };
         assert_eq!(of(&[(Block, 1)]), (Outcome::Decline, true, 1));
         assert_eq!(of(&[(HardBlock, 1)]), (Outcome::Decline, true, 1));
@@ -122,6 +111,6 @@ mod tests {
 
     #[test]
     fn low_severity_raises_no_alert() {
-        assert_eq!(decide(vec![matched(90, Severity::Low, Action::Decline)], &THRESHOLDS).alert, None);
+        assert_eq!(decide(&mut [matched(90, Severity::Low, Action::Decline)], &THRESHOLDS).alert, None);
     }
 }

@@ -52,7 +52,10 @@ fn next_placeholder(text: &str) -> Option<(usize, &'static str, Part)> {
 fn figure(figure: f64, out: &mut String) {
     let written = match events::whole(figure) {
         // Most figures are counts, and digits of integers are found much sooner.
-        Some(whole) => write!(out, "{whole}"),
+        Some(whole) => {
+            out.push_str(itoa::Buffer::new().format(whole));
+            Ok(())
+        }
         None if figure.fract() == 0.0 => write!(out, "{figure:.0}"),
         None => write!(out, "{figure:.2}"),
     };

@@ -22,14 +22,14 @@ use super::table::{Entry, Table, tag};
 
 /// Values in the row of a key.
 const NEAR: usize = 6;
-/// Words in the row of a key, a cache line of them: `[one more than its newest event, one more than the newest of its
-/// events in the table, value | how long before the newest event of the key the value's newest was << 32 …]`. All
-/// zeroes before its first event.
+/// Words in the row of a key, a cache line of them: `[base, one more than the newest of its events in the table, value |
+/// one more than the newest event with it, as a distance from the base << 32 …]`. All zeroes before its first event; a
+/// distance of 0 is no value.
 pub(crate) const WORDS: usize = 2 + NEAR;
 /// Which of the words says what is in the table.
 const IN_TABLE: usize = 1;
-/// So long ago that it is not said: what is kept of a value in words is shorter than an event's number.
-const LONG_AGO: u64 = u32::MAX as u64;
+/// The longest distance from the base that a word has room for.
+const REACH: u64 = u32::MAX as u64;
 
 /// The newest event of each key and value, and which events are not the newest of theirs.
 #[derive(Debug)]
@@ -142,37 +142,35 @@ impl Repeats {
     #[inline(always)]
     fn enter_one(&mut self, words: &mut [u64; WORDS], pair: (u32, u32), after: u64, oldest: u64) -> u64 {
         let (id, value) = pair;
-        let (since, held) = (after - words[0], after - oldest);
-        if held > LONG_AGO {
-            self.put_by(words, id, after, oldest);
+        if after - words[0] > REACH {
+            self.rebase(words, id, after, oldest);
         }
-        let [newest, in_table, near @ ..] = words;
-        let limit = held.min(LONG_AGO);
+        let [base, in_table, near @ ..] = words;
+        let gone = oldest.saturating_sub(*base);
         let (mut found, mut free, mut before) = (NEAR, NEAR, 0);
-        for (at, word) in near.iter_mut().enumerate() {
-            let ago = (*word >> 32) + since;
-            let live = ago < limit;
+        for (at, &word) in near.iter().enumerate() {
+            let distance = word >> 32;
+            let live = distance > gone;
             let is_it = live & (key(word.cast_signed()) == value);
             found = select_unpredictable(is_it, at, found);
-            before = select_unpredictable(is_it, after.wrapping_sub(ago), before);
+            before = select_unpredictable(is_it, *base + distance, before);
             free = select_unpredictable(live, free, at);
-            *word = select_unpredictable(live, ago, LONG_AGO) << 32 | *word & LONG_AGO;
         }
-        *newest = after;
         // A value in the words, or one for which there is place, and no other could be elsewhere. The box keeps the
         // compiler from making several branches of it, which nobody could guess.
         if black_box((found < NEAR) | ((free < NEAR) & (*in_table <= oldest))) {
-            near[select_unpredictable(found < NEAR, found, free)] = u64::from(value);
+            near[select_unpredictable(found < NEAR, found, free)] = word(value, after - *base);
             return before;
         }
-        self.enter_other(in_table, near.get_mut(free), pair, after, oldest)
+        let free = near.get_mut(free).map(|free| (free, *base));
+        self.enter_other(in_table, free, pair, after, oldest)
     }
 
-    /// Lets an event enter whose value is not in the words; `free` is a place in them, if there is one.
+    /// Lets an event enter whose value is not in the words; `free` is a place in them with their base, if there is one.
     fn enter_other(
         &mut self,
         in_table: &mut u64,
-        free: Option<&mut u64>,
+        free: Option<(&mut u64, u64)>,
         (id, value): (u32, u32),
         after: u64,
         oldest: u64,
@@ -186,8 +184,8 @@ impl Repeats {
                 *in_table = after.max(*in_table);
                 std::mem::replace(&mut shard.at_mut(place).after, after)
             }
-            (Err(_), Some(free)) => {
-                *free = u64::from(value);
+            (Err(_), Some((free, base))) => {
+                *free = word(value, after - base);
                 0
             }
             (Err(place), None) => {
@@ -199,19 +197,22 @@ impl Repeats {
         }
     }
 
-    /// Puts values of a key into the table whose events are still held, but so long ago that words do not say it.
+    /// Moves the base of a key on, so that the event before `after` is within reach. Values whose events are too far
+    /// back for that, and are held all the same, go to the table.
     #[cold]
     #[inline(never)]
-    fn put_by(&mut self, words: &mut [u64; WORDS], id: u32, after: u64, oldest: u64) {
-        let [newest, in_table, near @ ..] = words;
-        for word in near {
-            let ago = *word >> 32;
-            let then = newest.saturating_sub(ago);
-            if ago < LONG_AGO && then > oldest && after - then >= LONG_AGO {
-                self.enter_other(in_table, None, (id, key(word.cast_signed())), then, oldest);
-                *word |= LONG_AGO << 32;
+    fn rebase(&mut self, words: &mut [u64; WORDS], id: u32, after: u64, oldest: u64) {
+        let [base, in_table, near @ ..] = words;
+        let to = oldest.max(after - REACH);
+        for near in near {
+            let (value, then) = (key(near.cast_signed()), *base + (*near >> 32));
+            let live = (*near >> 32 > 0) & (then > oldest);
+            *near = if live & (then > to) { word(value, then - to) } else { 0 };
+            if live & (then <= to) {
+                self.enter_other(in_table, None, (id, value), then, oldest);
             }
         }
+        *base = to;
     }
 
     /// Sets `bit` of each of the events that change the number of different values in a frame: of those that leave
@@ -274,6 +275,12 @@ impl Repeats {
     fn place(&self, seq: u64) -> (usize, u64) {
         (to_usize(seq / WORD_BITS - self.first_word), seq % WORD_BITS)
     }
+}
+
+/// What the words of a key have of a value.
+#[inline(always)]
+fn word(value: u32, distance: u64) -> u64 {
+    distance << 32 | u64::from(value)
 }
 
 #[inline(always)]

@@ -131,7 +131,9 @@ impl WindowState {
 
     /// Lets events enter the frame of one accumulator.
     fn enter_all(&mut self, index: usize, placed: &Placed, part: Range<u64>) -> Result<(), ScoreError> {
-        let Leave::Tail { tail: leave, .. } = placed.leave else { unreachable!("histories are restored apart") };
+        let Leave::Tail { tail: leave, .. } = placed.leave else {
+            unreachable!("histories are restored apart")
+        };
         let frame_from = self.tails[leave];
         let mut column = |column: usize| {
             let mut values = Vec::new();

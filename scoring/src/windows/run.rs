@@ -50,13 +50,7 @@ impl WindowState {
     }
 
     /// Looks up which events that enter repeat others.
-    fn look_up_repeats(
-        &mut self,
-        layout: &Layout,
-        rows: &[&[i64]],
-        first_seq: u64,
-        probe: &mut dyn Probe,
-    ) {
+    fn look_up_repeats(&mut self, layout: &Layout, rows: &[&[i64]], first_seq: u64, probe: &mut dyn Probe) {
         for (repeats, spec) in self.repeats.iter_mut().zip(&layout.repeats) {
             let pairs = match spec.enter {
                 None => spec.pairs(first_seq, |column| rows[column]),

@@ -322,7 +322,9 @@ impl WindowPlan {
     /// What tells accumulators which events repeat a value, each once: for long frames, and for others of the same.
     pub(crate) fn repeats(&self) -> Vec<RepeatsSpec> {
         let mut repeats = Vec::new();
-        for spec in self.accumulators.iter().filter(|a| a.frame.is_long()).filter_map(AccumulatorSpec::repeats) {
+        for spec in
+            self.accumulators.iter().filter(|a| a.frame.is_long()).filter_map(AccumulatorSpec::repeats)
+        {
             if !repeats.contains(&spec) {
                 repeats.push(spec);
             }

@@ -76,7 +76,7 @@ impl<E: Entry> Default for Shard<E> {
 impl<E: Entry> Shard<E> {
     #[inline(always)]
     const fn home(&self, tag: u32) -> usize {
-        (tag as u64 * self.places.len() as u64 >> u32::BITS) as usize
+        ((tag as u64 * self.places.len() as u64) >> u32::BITS) as usize
     }
 
     #[inline(always)]
