@@ -42,10 +42,13 @@ SELECT
     min(amount_minor) OVER long AS long_min,
     max(lat) OVER long AS long_north,
     count(DISTINCT amount_minor) OVER long AS long_amounts,
+    count(DISTINCT amount_minor) OVER short AS short_amounts,
     max(amount_minor) OVER long_ago AS long_ago_max,
     count(DISTINCT merchant_id) OVER long_ago AS long_ago_merchants
 FROM transactions
 WINDOW
+    short AS (PARTITION BY card ORDER BY event_time
+              RANGE BETWEEN INTERVAL '2 hours' PRECEDING AND CURRENT ROW),
     long AS (PARTITION BY card ORDER BY event_time
              RANGE BETWEEN INTERVAL '9 days' PRECEDING AND CURRENT ROW),
     long_ago AS (PARTITION BY ip ORDER BY event_time

@@ -54,9 +54,10 @@ impl WindowState {
     /// if it comes before its event, as labels do that mature in a delayed frame.
     fn is_seen_early(&mut self, seq: u64, label: &Label, times_us: &[i64]) -> Result<bool, ScoreError> {
         let Some(last_row) = label.before_row.checked_sub(1) else { return Ok(false) };
+        let last_us = times_us.get(last_row).copied().unwrap_or(i64::MAX);
         let conditions = self.conditions(seq, label.fraud)?;
         let entered = |enter: usize| {
-            let edge_us = times_us[last_row].saturating_sub(self.layout.tails[enter].bound_us);
+            let edge_us = last_us.saturating_sub(self.layout.tails[enter].bound_us);
             seq < self.tails[enter] || label.window_time_us <= edge_us
         };
         Ok(self.layout.placed.iter().any(|placed| {

@@ -247,6 +247,9 @@ impl Repeats {
 
     /// Ends a step: its events repeat those before them, and nothing more is asked of events before `oldest`.
     pub(super) fn settle(&mut self, oldest: u64) {
+        let (passed, _) = self.place(oldest);
+        self.repeated.drain(..passed.min(self.repeated.len()));
+        self.first_word += passed as u64;
         for index in 0..self.before.len() {
             let before = self.before[index];
             if before <= oldest || before == NOT_COUNTED {
@@ -259,9 +262,6 @@ impl Repeats {
             self.repeated[at] |= 1 << bit;
         }
         self.before.clear();
-        let (passed, _) = self.place(oldest);
-        self.repeated.drain(..passed.min(self.repeated.len()));
-        self.first_word += passed as u64;
     }
 
     #[inline(always)]
@@ -410,6 +410,18 @@ mod tests {
         }
         assert!(repeats.newest.places() < 20_000, "{} places for 3,000 events", repeats.newest.places());
         assert!(repeats.repeated.is_empty() && repeats.first_word == 97_000 / WORD_BITS);
+    }
+
+    #[test]
+    fn what_begins_late_takes_no_more_room() {
+        let (mut repeats, mut rows) = (Repeats::new(), rows());
+        let late = 1 << 50;
+        for seq in late..late + 3 {
+            enter(&mut repeats, &mut rows, &[(0, 7, true)], seq, late);
+            repeats.settle(late as u64);
+        }
+        assert_eq!([0, 1, 2].map(|at| repeats.is_repeated(late as u64 + at)), [true, true, false]);
+        assert_eq!(repeats.repeated.len(), 1);
     }
 
     #[test]

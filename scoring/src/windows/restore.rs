@@ -121,7 +121,8 @@ impl WindowState {
         let oldest = spec.oldest(|tail| self.tails[tail]);
         let part = self.entered(&part, oldest, spec.enter);
         let mut columns: Vec<Vec<i64>> = vec![Vec::new(); self.layout.columns];
-        for column in [KEYS + spec.key, KEYS + spec.value, CONDITIONS] {
+        let conditions = (spec.mask > 0).then_some(CONDITIONS);
+        for column in [KEYS + spec.key, KEYS + spec.value].into_iter().chain(conditions) {
             self.reservoir.gather(column, part.clone(), &mut columns[column])?;
         }
         let pairs = spec.pairs(part.start, |column| &columns[column]);
