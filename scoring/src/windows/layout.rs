@@ -283,7 +283,6 @@ impl Layout {
                     of_course.seqs |= matches!(spec.keep, Keep::Min(_) | Keep::Max(_));
                     if let Some(told) = told {
                         of_course.repeats.push(told);
-                        of_course.repeats.dedup();
                         repeats[told].leaves.push(tail);
                         repeats[told].accumulators.push(index);
                     }
