@@ -239,8 +239,8 @@ impl Scorer {
             alert: unmatched.alert,
         });
         let mut scored: Vec<Scored> = scored.collect();
-        for of_row in fired.chunk_by(|a, b| a.row == b.row) {
-            let Scored { decision, alert } = &mut scored[of_row[0].row];
+        for of_row in fired.chunk_by(|a, b| a.row() == b.row()) {
+            let Scored { decision, alert } = &mut scored[of_row[0].row()];
             let Said { verdict, reasons, shadow_reasons } = ruleset.rules.say(of_row, &mut matches);
             decision.outcome = verdict.outcome;
             decision.risk_score = verdict.risk_score;

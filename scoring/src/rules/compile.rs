@@ -64,10 +64,14 @@ impl Known<'_> {
 /// A rule that fired on a row of a batch, by its place in order.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fired {
-    pub(crate) row: usize,
     rule: usize,
-    observed: f64,
-    limit: f64,
+    hit: Hit,
+}
+
+impl Fired {
+    pub(crate) const fn row(&self) -> usize {
+        self.hit.row
+    }
 }
 
 /// What rules say of one transaction.
@@ -147,12 +151,11 @@ impl Rules {
             }
             let hits = rule.condition.hits(&rule.spec.id, batch)?;
             let may_fire = |hit: &Hit| hit.row >= first_row && rule.looks_at(ids[hit.row]);
-            let of_hit = |Hit { row, observed, limit }: Hit| Fired { row, rule: index, observed, limit };
-            fired.extend(hits.into_iter().filter(may_fire).map(of_hit));
+            fired.extend(hits.into_iter().filter(may_fire).map(|hit| Fired { rule: index, hit }));
             probe.rule(index, RuleRun::Evaluated);
         }
         // Stable, and quick where there are few rules: each rule's rows rise already.
-        fired.sort_by_key(|fired| fired.row);
+        fired.sort_by_key(Fired::row);
         Ok(fired)
     }
 
@@ -172,14 +175,14 @@ impl Rules {
         Said { verdict, reasons, shadow_reasons }
     }
 
-    fn reason(&self, fired: &Fired) -> Reason {
-        let Rule { spec, id, code, message, .. } = &self.rules[fired.rule];
+    fn reason(&self, &Fired { rule, hit: Hit { observed, limit, .. } }: &Fired) -> Reason {
+        let Rule { spec, id, code, message, .. } = &self.rules[rule];
         Reason {
             code: Arc::clone(code),
             rule: Arc::clone(id),
-            message: message.fill(fired.observed, fired.limit),
-            observed: fired.observed,
-            limit: fired.limit,
+            message: message.fill(observed, limit),
+            observed,
+            limit,
             points: spec.points,
         }
     }

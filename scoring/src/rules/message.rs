@@ -50,16 +50,13 @@ fn next_placeholder(text: &str) -> Option<(usize, &'static str, Part)> {
 }
 
 fn figure(figure: f64, out: &mut String) {
-    let written = match events::whole(figure) {
-        // Most figures are counts, and digits of integers are found much sooner.
-        Some(whole) => {
-            out.push_str(itoa::Buffer::new().format(whole));
-            Ok(())
-        }
-        None if figure.fract() == 0.0 => write!(out, "{figure:.0}"),
-        None => write!(out, "{figure:.2}"),
-    };
-    written.expect("a text takes anything");
+    // Most figures are counts, and digits of integers are found much sooner.
+    if let Some(whole) = events::whole(figure) {
+        out.push_str(itoa::Buffer::new().format(whole));
+        return;
+    }
+    let digits = if figure.fract() == 0.0 { 0 } else { 2 };
+    write!(out, "{figure:.digits$}").expect("a text takes anything");
 }
 
 #[cfg(test)]

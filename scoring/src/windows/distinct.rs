@@ -4,14 +4,13 @@
 //!
 //! [`Repeats`]: super::repeats::Repeats
 
-use std::hash::BuildHasher as _;
 use std::hint::black_box;
 
 use hashbrown::DefaultHashBuilder;
 
 use super::accumulate::{Accumulate, Item, key};
 use super::drive::{Course, Step};
-use super::table::{Entry, Table, tag};
+use super::table::{Entry, Table, hash_of_pair, tag};
 
 /// How many different values: `[n, value | times << 32]`, and how often each (key, value) pair occurs whose value is
 /// not the one in the words.
@@ -54,7 +53,7 @@ impl Distinct {
 
     #[inline(always)]
     fn hash(&self, id: u32, value: u32) -> u64 {
-        self.hasher.hash_one(u64::from(id) << 32 | u64::from(value))
+        hash_of_pair(&self.hasher, id, value)
     }
 
     /// Lets an event enter or leave whose value is not one of those in the words.

@@ -34,24 +34,25 @@ impl WindowState {
         let mut others = Vec::new();
         let mut pending = BTreeSet::new();
         for label in labels {
-            let settled = match self.labelled(label)? {
-                // Of an event of this very batch, perhaps.
-                None => false,
-                Some(_) if pending.contains(&label.window_time_us) => false,
-                Some(seq) => !self.is_seen_early(seq, label, times_us)?,
-            };
-            if settled {
-                self.label(label)?;
-            } else {
-                pending.insert(label.window_time_us);
-                others.push(*label);
+            match self.labelled(label)? {
+                Some(seq)
+                    if !pending.contains(&label.window_time_us)
+                        && !self.is_seen_early(seq, label, times_us)? =>
+                {
+                    self.turns_out(seq, label.fraud)?;
+                }
+                // Without an event, it is one of this very batch, perhaps.
+                _ => {
+                    pending.insert(label.window_time_us);
+                    others.push(*label);
+                }
             }
         }
         Ok(others)
     }
 
     /// Whether a label changes a frame that its event is in before the label is known: not if it changes none, nor
-    /// if it comes before its event, as labels do that mature in a delayed frame.
+    /// if it comes before its event enters, as labels do that mature until a delayed frame begins.
     fn is_seen_early(&mut self, seq: u64, label: &Label, times_us: &[i64]) -> Result<bool, ScoreError> {
         let Some(last_row) = label.before_row.checked_sub(1) else { return Ok(false) };
         let last_us = times_us.get(last_row).copied().unwrap_or(i64::MAX);
@@ -96,13 +97,20 @@ impl WindowState {
 
     /// Takes a label in. An event that no window can reach any more, or that never was, has none.
     fn label(&mut self, label: &Label) -> Result<(), ScoreError> {
-        let Some(seq) = self.labelled(label)? else { return Ok(()) };
+        match self.labelled(label)? {
+            Some(seq) => self.turns_out(seq, label.fraud),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets windows see an event as what it turned out to be.
+    fn turns_out(&mut self, seq: u64, fraud: bool) -> Result<(), ScoreError> {
         self.last_labelled = seq;
-        let conditions = self.conditions(seq, label.fraud)?;
-        if self.labels.insert(seq, label.fraud) == Some(label.fraud) {
+        let conditions = self.conditions(seq, fraud)?;
+        if self.labels.insert(seq, fraud) == Some(fraud) {
             return Ok(());
         }
-        self.new_labels.push(LabelRecord { seq, fraud: label.fraud });
+        self.new_labels.push(LabelRecord { seq, fraud });
         if conditions[0] == conditions[1] {
             return Ok(());
         }

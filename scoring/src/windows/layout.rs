@@ -38,7 +38,7 @@ pub(super) struct Placed {
     /// The tail at which events enter; `None` for arrival.
     pub(super) enter: Option<usize>,
     pub(super) leave: Leave,
-    /// The reservoir's column of the argument.
+    /// The reservoir's column of the argument that it takes from events.
     pub(super) column: Option<usize>,
     /// What tells it which events repeat a value, if it asks: an index into the layout's.
     pub(super) repeats: Option<usize>,
@@ -189,26 +189,22 @@ impl Layout {
         let mut tails: BTreeMap<(bool, i64), Tail> = BTreeMap::new();
         let first_value = KEYS + plan.dictionaries.len();
         for accumulator in &plan.accumulators {
-            let mut columns = vec![KEYS + accumulator.key];
-            // A history only asks which keys have fallen silent.
-            if let Frame::Range { .. } = accumulator.frame {
-                columns.extend(column(plan, accumulator, first_value));
-                if is_conditional(accumulator) {
-                    columns.push(CONDITIONS);
-                }
-            }
-            let mut reads = |enters, bound_us, columns: &[usize]| {
-                tail(&mut tails, enters, bound_us).columns.extend(columns);
+            let mut reads = |enters, bound_us, argument: Option<usize>, conditional: bool| {
+                let columns = &mut tail(&mut tails, enters, bound_us).columns;
+                columns.insert(KEYS + accumulator.key);
+                columns.extend(argument);
+                columns.extend(conditional.then_some(CONDITIONS));
             };
             match accumulator.frame {
                 Frame::Range { start_us, end_us } => {
-                    reads(false, start_us, &columns);
-                    columns.extend(told_value(plan, accumulator));
+                    let conditional = is_conditional(accumulator);
+                    reads(false, start_us, taken(plan, accumulator, first_value), conditional);
                     if let Some(end_us) = end_us {
-                        reads(true, end_us, &columns);
+                        reads(true, end_us, column(accumulator.keep, first_value), conditional);
                     }
                 }
-                Frame::History { expiry_us } => reads(false, expiry_us, &columns),
+                // It only asks which keys have fallen silent.
+                Frame::History { expiry_us } => reads(false, expiry_us, None, false),
             }
         }
         for (index, dictionary) in plan.dictionaries.iter().enumerate() {
@@ -286,7 +282,7 @@ impl Layout {
                         repeats[told].leaves.push(tail);
                         repeats[told].accumulators.push(index);
                     }
-                    for column in column(plan, &spec, first_value).into_iter().chain([KEYS + spec.key]) {
+                    for column in taken(plan, &spec, first_value).into_iter().chain([KEYS + spec.key]) {
                         of_course.columns.entry(column).or_default().insert(place.mask);
                     }
                     (enter, Leave::Tail { tail, course })
@@ -316,7 +312,7 @@ impl Layout {
                 place,
                 enter,
                 leave,
-                column: column(plan, &spec, first_value),
+                column: taken(plan, &spec, first_value),
                 repeats: told,
                 outputs: reads.map(|(output, _)| output).collect(),
             });
@@ -355,8 +351,7 @@ fn families(plan: &WindowPlan, first_value: usize, tails: &[Tail]) -> Vec<Family
     for accumulator in &plan.accumulators {
         let us = accumulator.frame.keep_us();
         needs(KEYS + accumulator.key, us);
-        let columns = column(plan, accumulator, first_value).into_iter().chain(told_value(plan, accumulator));
-        columns.for_each(|column| needs(column, us));
+        column(accumulator.keep, first_value).into_iter().for_each(|column| needs(column, us));
         if is_conditional(accumulator) {
             needs(CONDITIONS, us);
         }
@@ -444,17 +439,17 @@ fn is_conditional(accumulator: &AccumulatorSpec) -> bool {
     accumulator.condition.or(argument).is_some()
 }
 
-/// The reservoir's column of what is counted as distinct, which is asked for as events enter.
-fn told_value(plan: &WindowPlan, accumulator: &AccumulatorSpec) -> Option<usize> {
-    plan.told(accumulator).map(|told| KEYS + plan.repeats()[told].value)
+/// The reservoir's column of the argument that an accumulator takes from events: none where it is told which of them
+/// repeat a value.
+fn taken(plan: &WindowPlan, accumulator: &AccumulatorSpec, first_value: usize) -> Option<usize> {
+    if plan.told(accumulator).is_some() { None } else { column(accumulator.keep, first_value) }
 }
 
 /// The reservoir's column of the argument.
-fn column(plan: &WindowPlan, accumulator: &AccumulatorSpec, first_value: usize) -> Option<usize> {
-    match accumulator.keep {
+fn column(keep: Keep, first_value: usize) -> Option<usize> {
+    match keep {
         Keep::Count => None,
         Keep::Sum { value, .. } | Keep::Min(value) | Keep::Max(value) => Some(first_value + value),
-        Keep::Distinct(_) if plan.told(accumulator).is_some() => None,
         Keep::Distinct(dictionary) => Some(KEYS + dictionary),
         Keep::First(argument) | Keep::Last(argument) | Keep::Ring { argument, .. } => {
             argument.value.map(|value| first_value + value)

@@ -9,7 +9,6 @@
 //! out when no frame has its events any more: another takes its place.
 
 use std::collections::VecDeque;
-use std::hash::BuildHasher as _;
 use std::hint::{black_box, select_unpredictable};
 use std::ops::Range;
 
@@ -18,7 +17,7 @@ use hashbrown::DefaultHashBuilder;
 use super::accumulate::key;
 use super::chunked::{AHEAD, Chunked};
 use super::drive::holds;
-use super::table::{Entry, Table, tag};
+use super::table::{Entry, Table, hash_of_pair, tag};
 
 /// Values in the row of a key.
 const NEAR: usize = 6;
@@ -129,13 +128,9 @@ impl Repeats {
         if let Some(&id) = events.keys.get(event + AHEAD)
             && state.row(key(id) as usize)[events.at + IN_TABLE] > oldest
         {
-            self.newest.approach(self.hash(events.pair(event + AHEAD)));
+            let (id, value) = events.pair(event + AHEAD);
+            self.newest.approach(hash_of_pair(&self.hasher, id, value));
         }
-    }
-
-    #[inline(always)]
-    fn hash(&self, (id, value): (u32, u32)) -> u64 {
-        hash(&self.hasher, id, value)
     }
 
     /// Lets the event before `after` enter, and returns one more than the event that it repeats, or 0.
@@ -176,10 +171,10 @@ impl Repeats {
         oldest: u64,
     ) -> u64 {
         let Self { newest, hasher, .. } = self;
-        let hash_of = hash(hasher, id, value);
-        let shard = newest.of_mut(hash_of);
+        let hash = hash_of_pair(hasher, id, value);
+        let shard = newest.of_mut(hash);
         let needed = |entry: &Newest| entry.after > oldest;
-        match (shard.seek(tag(hash_of), |entry| (entry.id, entry.value) == (id, value), needed), free) {
+        match (shard.seek(tag(hash), |entry| (entry.id, entry.value) == (id, value), needed), free) {
             (Ok(place), _) => {
                 *in_table = after.max(*in_table);
                 std::mem::replace(&mut shard.at_mut(place).after, after)
@@ -190,7 +185,7 @@ impl Repeats {
             }
             (Err(place), None) => {
                 *in_table = after.max(*in_table);
-                let tag_of = |entry: &Newest| tag(hash(hasher, entry.id, entry.value));
+                let tag_of = |entry: &Newest| tag(hash_of_pair(hasher, entry.id, entry.value));
                 shard.put(place, Newest { id, value, after }, tag_of, needed);
                 0
             }
@@ -281,11 +276,6 @@ impl Repeats {
 #[inline(always)]
 fn word(value: u32, distance: u64) -> u64 {
     distance << 32 | u64::from(value)
-}
-
-#[inline(always)]
-fn hash(hasher: &DefaultHashBuilder, id: u32, value: u32) -> u64 {
-    hasher.hash_one(u64::from(id) << 32 | u64::from(value))
 }
 
 /// An index of an event among those that are held.

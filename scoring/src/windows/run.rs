@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::accumulate::{Accumulate, Count, IntSum, Ring, key};
+use super::accumulate::{Accumulate as _, Count, History as _, IntSum, Ring, key};
 use super::chunked::{AHEAD, Chunked};
 use super::course::Happening;
 use super::drive::{Course, Feed, Place, Walk, drive, drive_history, read_only, room_for};
@@ -240,8 +240,10 @@ fn units<'a>(
         }
     }
     for index in counting(&window.singles) {
-        let words = with_accumulator!(&kinds[index], accumulator => words_read(accumulator), ring => 0);
-        let run = Run::Single { place: layout.placed[index].place, out: room(words) };
+        let place = layout.placed[index].place;
+        let words = with_accumulator!(&kinds[index], accumulator => accumulator.words_shown(place.words),
+            ring => unreachable!("rows are kept by history"));
+        let run = Run::Single { place, out: room(words) };
         units.push(Unit { accumulators: vec![index], course: course(index), run });
     }
     units
@@ -277,10 +279,6 @@ impl Unit<'_> {
         }
         self.accumulators
     }
-}
-
-const fn words_read<A: Accumulate>(_: &A) -> usize {
-    A::READ
 }
 
 /// Appends what was read of an accumulator to the outputs that are made of it.

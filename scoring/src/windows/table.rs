@@ -5,6 +5,10 @@
 //! greater one belongs further back, so growth goes through memory in order. Entries need not be removed: one that is
 //! no longer needed makes place for another that comes by.
 
+use std::hash::BuildHasher as _;
+
+use hashbrown::DefaultHashBuilder;
+
 use crate::prefetch::prefetch;
 use crate::shards::Shards;
 
@@ -22,6 +26,12 @@ pub(super) trait Entry: Copy + Default {
 #[allow(clippy::cast_possible_truncation)] // the lower half
 pub(super) const fn tag(hash: u64) -> u32 {
     hash as u32
+}
+
+/// The hash of a key and a value, by their numbers.
+#[inline(always)]
+pub(super) fn hash_of_pair(hasher: &DefaultHashBuilder, id: u32, value: u32) -> u64 {
+    hasher.hash_one(u64::from(id) << 32 | u64::from(value))
 }
 
 /// Entries by hash.
