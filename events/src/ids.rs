@@ -51,8 +51,10 @@ macro_rules! uuid_id {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
+                // A bit that digits and lower-case letters have, and upper-case ones have not.
+                const LOWER: u8 = 0x20;
                 text.strip_prefix($prefix)
-                    .filter(|hex| hex.len() == 32 && !hex.bytes().any(|b| b.is_ascii_uppercase()))
+                    .filter(|hex| hex.len() == 32 && hex.bytes().fold(LOWER, |all, b| all & b) == LOWER)
                     .and_then(|hex| Uuid::try_parse(hex).ok())
                     .map(Self)
                     .ok_or(InvalidId {

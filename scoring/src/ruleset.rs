@@ -102,7 +102,7 @@ impl Ruleset {
     }
 }
 
-fn session() -> SessionContext {
+pub(crate) fn session() -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1);
     // Spans let a refused expression be found in its file.
     config.options_mut().sql_parser.collect_spans = true;

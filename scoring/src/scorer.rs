@@ -17,7 +17,7 @@ use crate::transactions::{self, TRANSACTION_ID};
 use crate::windows::{Label, WindowState};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pays");
-const FORMAT: u32 = 6;
+const FORMAT: u32 = 7;
 
 /// What scoring says of one transaction.
 #[derive(Debug, Clone, PartialEq)]
@@ -307,12 +307,11 @@ impl Scorer {
         }
         let last_time_us = input.i64()?;
         let complete_since_us = input.i64()?;
-        let windows = (0..)
-            .zip(&ruleset.features.windows)
-            .map(|(state, (_, plan))| {
-                WindowState::restore(Arc::clone(plan), state, Arc::clone(store), &mut input)
-            })
-            .collect::<Result<_, _>>()?;
+        let mut windows = Vec::new();
+        for (_, plan) in &ruleset.features.windows {
+            let (plan, store) = (Arc::clone(plan), Arc::clone(store));
+            windows.push(WindowState::restore(plan, windows.len(), store, &mut input, &windows)?);
+        }
         input.finish()?;
         let lists = Lists::new(&ruleset.lists);
         Ok(Self { ruleset, windows, lists, last_time_us, complete_since_us })
@@ -323,8 +322,10 @@ fn ids(batch: &RecordBatch) -> Result<Vec<TransactionId>, ScoreError> {
     let column = batch
         .column_by_name(TRANSACTION_ID)
         .ok_or_else(|| ScoreError::Batch(format!("column {TRANSACTION_ID} is missing")))?;
-    let parse = |id: Option<&str>| {
-        id.unwrap_or_default().parse().map_err(|e| ScoreError::Batch(format!("{TRANSACTION_ID}: {e}")))
-    };
-    column.as_string::<i32>().iter().map(parse).collect()
+    let mut ids = Vec::with_capacity(batch.num_rows());
+    for id in column.as_string::<i32>() {
+        let id = id.unwrap_or_default().parse();
+        ids.push(id.map_err(|e| ScoreError::Batch(format!("{TRANSACTION_ID}: {e}")))?);
+    }
+    Ok(ids)
 }

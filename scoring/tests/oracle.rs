@@ -134,13 +134,22 @@ const LAYERS: [(&str, &str); 2] = [
         "layers_1.sql",
         "
 WITH base AS (
-    SELECT *, avg(amount_minor) OVER (PARTITION BY card ORDER BY event_time
-                 RANGE BETWEEN INTERVAL '30 days' PRECEDING AND CURRENT ROW) AS usual,
-           amount_minor * 2 AS twice
+    SELECT *, avg(amount_minor) OVER month AS usual, amount_minor * 2 AS twice,
+           count(DISTINCT merchant_id) OVER month AS merchants
     FROM transactions
+    WINDOW month AS (PARTITION BY card ORDER BY event_time
+                     RANGE BETWEEN INTERVAL '30 days' PRECEDING AND CURRENT ROW)
 )
 SELECT
     usual AS card_usual,
+    count(DISTINCT merchant_id) FILTER (WHERE amount_minor > usual) OVER (PARTITION BY card ORDER BY event_time
+        RANGE BETWEEN INTERVAL '10 days' PRECEDING AND CURRENT ROW) AS unusual_merchants,
+    count(*) FILTER (WHERE amount_minor > usual) OVER (PARTITION BY card ORDER BY event_time
+        RANGE BETWEEN INTERVAL '30 days' PRECEDING AND CURRENT ROW) AS unusual_30d,
+    max(usual) OVER (PARTITION BY card ORDER BY event_time
+        RANGE BETWEEN INTERVAL '30 days' PRECEDING AND CURRENT ROW) AS most_usual,
+    count(DISTINCT merchants) OVER (PARTITION BY merchant_id ORDER BY event_time
+        RANGE BETWEEN INTERVAL '2 days' PRECEDING AND INTERVAL '1 hour' PRECEDING) AS kinds_of_cards,
     count(*) FILTER (WHERE amount_minor > 1.2 * usual) OVER (PARTITION BY card ORDER BY event_time
         RANGE BETWEEN INTERVAL '14 days' PRECEDING AND CURRENT ROW) AS unusual_14d,
     max(twice) OVER (PARTITION BY card ORDER BY event_time
@@ -204,6 +213,52 @@ FROM base",
     ),
 ];
 
+/// The same of several frames that end together: how far back each begins, and all end.
+fn of_each(key: &str, begins: &[&str], end: &str, aggregates: &[&str]) -> String {
+    let when = if end == "CURRENT ROW" { "now" } else { "late" };
+    let column = |(frame, (index, aggregate)): (usize, (usize, &&str))| {
+        format!("{aggregate} OVER frame_{frame} AS {key}_{when}_{frame}_{index}")
+    };
+    let of_frame = |frame: usize| aggregates.iter().enumerate().map(move |of| (frame, of));
+    let columns: Vec<_> = (0..begins.len()).flat_map(of_frame).map(column).collect();
+    let window = |(frame, begin): (usize, &&str)| {
+        format!(
+            "frame_{frame} AS (PARTITION BY {key} ORDER BY event_time \
+             RANGE BETWEEN INTERVAL '{begin}' PRECEDING AND {end})"
+        )
+    };
+    let windows: Vec<_> = begins.iter().enumerate().map(window).collect();
+    format!("SELECT {} FROM transactions WINDOW {}", columns.join(", "), windows.join(", "))
+}
+
+/// More counts than run side by side, conditions, and frames of which another file keeps more.
+const COUNTS: [&str; 6] = [
+    "count(*)",
+    "sum(reporting_amount_minor)",
+    "count(*) FILTER (WHERE amount_minor > 400)",
+    "count(reporting_amount_minor)",
+    "count(device_id)",
+    "avg(amount_minor) FILTER (WHERE ip IS NULL)",
+];
+
+/// More frames than run side by side.
+const MANY: [&str; 10] = [
+    "1 minute",
+    "10 minutes",
+    "30 minutes",
+    "3 hours",
+    "6 hours",
+    "12 hours",
+    "3 days",
+    "5 days",
+    "8 days",
+    "20 days",
+];
+
+/// What labels change, and what they do not.
+const OUTCOMES: [&str; 3] =
+    ["count(*)", "count(*) FILTER (WHERE fraud)", "sum(amount_minor) FILTER (WHERE fraud IS NOT TRUE)"];
+
 fn gap() -> impl Strategy<Value = i64> {
     prop_oneof![
         3 => Just(0),
@@ -258,11 +313,27 @@ fn files() -> Vec<(String, String)> {
     let built_in = RulesetSource::built_in().features.into_iter().map(|f| (f.name, f.text));
     let here = [("everything.sql", EVERYTHING), ("history.sql", HISTORY)];
     let here = here.into_iter().chain(LAYERS).map(|(name, text)| (name.to_owned(), text.to_owned()));
-    built_in.chain(here).collect()
+    let frames = [
+        of_each("card", &["90 minutes", "1 day", "9 days", "35 days"], "CURRENT ROW", &COUNTS),
+        of_each("ip", &["2 hours", "2 days", "12 days"], "INTERVAL '1 hour' PRECEDING", &COUNTS),
+        of_each("device_id", &MANY, "CURRENT ROW", &["count(*)"]),
+    ];
+    let frames = (0..).zip(frames).map(|(number, text)| (format!("frames_{number}.sql"), text));
+    built_in.chain(here).chain(frames).collect()
+}
+
+/// As [`files`], of those in which no key is known for ever: numbers are given to others as frames are left.
+fn forgetful_files() -> Vec<(String, String)> {
+    files().into_iter().filter(|(_, text)| text != HISTORY).collect()
 }
 
 fn labelled_files() -> Vec<(String, String)> {
-    LABELLED.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec()
+    let frames = [
+        of_each("card", &["3 hours", "3 days", "12 days"], "INTERVAL '1 hour' PRECEDING", &OUTCOMES),
+        of_each("merchant_id", &["2 hours", "1 day", "3 days"], "CURRENT ROW", &OUTCOMES),
+    ];
+    let frames = (0..).zip(frames).map(|(number, text)| (format!("frames_{number}.sql"), text));
+    LABELLED.map(|(name, text)| (name.to_owned(), text.to_owned())).into_iter().chain(frames).collect()
 }
 
 /// Holds features equal to batch SQL, and returns them with [`SPREADS`].
@@ -289,8 +360,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn incremental_windows_equal_batch_sql_on_random_streams((sketches, verdicts, cuts) in stream(), restore: bool) {
-        let found = check(&files(), &transactions(&sketches), &verdicts, &cuts, restore);
+    fn incremental_windows_equal_batch_sql_on_random_streams(
+        (sketches, verdicts, cuts) in stream(),
+        restore: bool,
+        forgetful: bool,
+    ) {
+        let files = if forgetful { forgetful_files() } else { files() };
+        let found = check(&files, &transactions(&sketches), &verdicts, &cuts, restore);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         assert_same(&runtime.block_on(query(SPREADS_AS_JOIN, &found)), &found, "spreads.sql");
     }
@@ -306,6 +382,26 @@ proptest! {
     }
 }
 
+/// More events become old at once than a tail passes at a time, of keys that others then have the numbers of.
+#[test]
+fn a_long_silence_is_worked_off_in_parts() {
+    let sketch = |i: usize| Sketch {
+        gap_us: if i == 18_000 { 60 * DAY } else { SECOND },
+        card: u8::try_from(i % 50 + i / 18_000 * 20).unwrap(),
+        merchant: u8::try_from(i % 3).unwrap(),
+        amount_minor: i64::try_from(i * 31 % 40_000).unwrap() + 1,
+        ip: (!i.is_multiple_of(5)).then(|| u8::try_from(i % 7).unwrap()),
+        device: (!i.is_multiple_of(4)).then(|| u8::try_from(i % 9).unwrap()),
+        place: None,
+    };
+    let list = transactions(&(0..18_300).map(sketch).collect::<Vec<_>>());
+    let verdicts: Vec<_> =
+        [18_000, 18_001, 18_100].map(|at| Verdict { at, of: 17_990, fraud: at != 18_001 }).into();
+    for cuts in [&[18_000, 18_001][..], &[9_000]] {
+        check(&forgetful_files(), &list, &verdicts, cuts, true);
+    }
+}
+
 /// Long enough for segments to be sealed, read again, forgotten and restored from.
 #[test]
 fn incremental_windows_equal_batch_sql_over_many_segments() {
@@ -315,8 +411,8 @@ fn incremental_windows_equal_batch_sql_over_many_segments() {
             card: u8::try_from(i * i % 251).unwrap(),
             merchant: u8::try_from(i % 3).unwrap(),
             amount_minor: i64::try_from(i * 31 % 40_000).unwrap() + 1,
-            ip: (i % 5 != 0).then(|| u8::try_from(i % 7).unwrap()),
-            device: (i % 4 != 0).then(|| u8::try_from(i % 9).unwrap()),
+            ip: (!i.is_multiple_of(5)).then(|| u8::try_from(i % 7).unwrap()),
+            device: (!i.is_multiple_of(4)).then(|| u8::try_from(i % 9).unwrap()),
             place: (i % 6 != 0).then(|| (u8::try_from(i % 2).unwrap(), 10.0 * (i % 3) as f64)),
         })
         .collect();
@@ -324,7 +420,10 @@ fn incremental_windows_equal_batch_sql_over_many_segments() {
         .filter(|at| at % 50 == 0)
         .map(|at| Verdict { at, of: at - 1 - at * 7 % at.min(3_000), fraud: at % 3 != 0 })
         .collect();
-    let all = [files(), labelled_files()].concat();
+    let named = |prefix: &str, files: Vec<(String, String)>| -> Vec<(String, String)> {
+        files.into_iter().map(|(name, text)| (format!("{prefix}_{name}"), text)).collect()
+    };
+    let all = [files(), named("labelled", labelled_files())].concat();
     check(&all, &transactions(&list), &verdicts, &[100, 8_191, 8_192, 8_193, 20_000, 29_000], true);
 }
 

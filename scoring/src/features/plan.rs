@@ -141,7 +141,8 @@ impl FeaturePlan {
                 Compute::Windows { state, into } => {
                     let before = self.windows[..*state].iter().map(|(_, plan)| plan.accumulators.len());
                     probe.states_from(before.sum());
-                    let columns = states[*state].process(&input, times_us, labels, probe)?;
+                    let (lower, own) = states.split_at_mut(*state);
+                    let columns = own[0].process(&input, times_us, labels, lower, probe)?;
                     for (&slot, column) in into.iter().zip(columns) {
                         slots[slot] = Some(column);
                     }
@@ -321,7 +322,7 @@ impl Planner {
         let meanings = self.meanings();
         let state = context.state();
         let mut steps = Vec::new();
-        let mut windows = Vec::new();
+        let mut windows: Vec<(usize, Arc<WindowPlan>)> = Vec::new();
         let compile = |expr: &Expr, reads: &[usize]| {
             let fields = reads.iter().map(|&slot| (None, Arc::clone(&all.fields()[slot])));
             let schema = DFSchema::new_with_metadata(fields.collect(), std::collections::HashMap::new())?;
@@ -349,6 +350,7 @@ impl Planner {
                     plan.inputs.push(Input { text: expr.to_string(), meaning, expr: compile(expr, &reads)? });
                 }
                 plan.merge();
+                plan.borrow(&windows.iter().map(|(_, lower)| &**lower).collect::<Vec<_>>());
                 let into = self.slots.iter().enumerate().filter_map(|(i, slot)| match slot.source {
                     Source::Window(output) if slot.layer == layer => Some((output, i)),
                     _ => None,
@@ -496,4 +498,59 @@ pub(crate) fn pure(expr: &Expr) -> Result<(), String> {
             "{name}() gives another answer each time: a decision could not be replayed; use event_time"
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::windows::spec::Lender;
+
+    const USUAL: &str = "SELECT avg(amount_minor) OVER (PARTITION BY card ORDER BY event_time
+        RANGE BETWEEN INTERVAL '30 days' PRECEDING AND CURRENT ROW) AS usual FROM transactions";
+
+    fn above(aggregate: &str, key: &str, begins: &str, name: &str) -> String {
+        format!(
+            "SELECT {aggregate} OVER (PARTITION BY {key} ORDER BY event_time
+             RANGE BETWEEN INTERVAL '{begins}' PRECEDING AND CURRENT ROW) AS {name} FROM transactions"
+        )
+    }
+
+    /// Who numbers the first key of the topmost layer.
+    fn lender(files: &[&str]) -> Option<Lender> {
+        let file = |(number, text): (usize, &&str)| SourceFile {
+            name: format!("{number}.sql"),
+            text: (*text).to_owned(),
+        };
+        let files: Vec<_> = files.iter().enumerate().map(file).collect();
+        let plan = FeaturePlan::load(&crate::ruleset::session(), &files).unwrap();
+        let (layer, windows) = plan.windows.last().unwrap();
+        assert_eq!(*layer, files.len());
+        windows.dictionaries[0].lender
+    }
+
+    #[test]
+    fn a_layer_takes_numbers_of_one_below_that_keeps_them_for_as_long() {
+        let lends = Some(Lender { layer: 0, dictionary: 0 });
+        let sum = |key: &str, begins: &str| lender(&[USUAL, &above("sum(usual)", key, begins, "a")]);
+        assert_eq!([sum("card", "30 days"), sum("card", "1 hour")], [lends; 2]);
+        assert_eq!(
+            [sum("card", "31 days"), sum("merchant_id", "1 day"), sum("card, bin", "1 day")],
+            [None; 3]
+        );
+
+        let wide = |begins: &str| lender(&[USUAL, &above("stddev(usual)", "card", begins, "a")]);
+        assert_eq!(
+            [wide("4 days"), wide("3 days")],
+            [lends, None],
+            "wide rows for not much longer than needed"
+        );
+
+        let history = "-- EXPIRE KEYS AFTER INTERVAL '1 day'
+            SELECT lag(usual) OVER (PARTITION BY card ORDER BY event_time) AS a FROM transactions";
+        assert_eq!(lender(&[USUAL, history]), None, "a key's history is saved with its value");
+
+        let middle = above("sum(usual)", "card", "20 days", "a");
+        let top = above("sum(a)", "card", "10 days", "b");
+        assert_eq!(lender(&[USUAL, &middle, &top]), lends, "of whoever numbers it");
+    }
 }

@@ -387,7 +387,7 @@ impl Builder {
         if dictionaries.len() > usize::from(u8::MAX) {
             return Err("more than 256 different keys".to_owned());
         }
-        dictionaries.push(DictionarySpec { inputs, keep_us });
+        dictionaries.push(DictionarySpec { inputs, keep_us, lender: None });
         Ok(dictionaries.len() - 1)
     }
 

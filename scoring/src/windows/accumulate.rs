@@ -238,6 +238,26 @@ pub(super) const fn ring_words(rows: usize) -> usize {
     2 + rows
 }
 
+/// The last two rows, as a [`Ring`] of two reads them: most of what is asked for is the one before.
+#[derive(Debug, Default)]
+pub(super) struct LastTwo;
+
+impl Accumulate for LastTwo {
+    const WORDS: usize = ring_words(2);
+    const READ: usize = ring_words(2);
+
+    #[inline(always)]
+    fn enter(&mut self, words: &mut [u64], item: Item) {
+        words[0] = 2.min(words[0] + 1);
+        words[1] = (words[1] << 1 | u64::from(item.valid)) & 0b11;
+        (words[2], words[3]) = (item.value.cast_unsigned(), words[2]);
+    }
+
+    fn leave(&mut self, _: &mut [u64], _: Item) {
+        unreachable!("nothing leaves a frame without a beginning")
+    }
+}
+
 /// What is kept of all events of a key: nothing leaves.
 pub(super) trait History {
     /// Words that [`Self::show`] writes, of an accumulator with `words` words a key.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::prefetch::{address, prefetch};
+use crate::prefetch::{address, prefetch, prefetch_at};
 
 /// Elements per chunk, as a power of two.
 const CHUNK_BITS: usize = 12;
@@ -17,6 +17,16 @@ pub(super) struct Chunked<T> {
     /// Elements from one row to the next: rows lie across as few cache lines as they can.
     stride: usize,
     chunks: Vec<Box<[T]>>,
+    /// Where each chunk is.
+    begins: Vec<usize>,
+}
+
+/// Cache lines in a row of a [`Chunked`] that has many: bytes from the row's beginning, and from the first line to the
+/// last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    from: usize,
+    more: usize,
 }
 
 /// What fits the processor's nearer caches, with much beside it.
@@ -31,7 +41,7 @@ impl<T: Clone + Default> Chunked<T> {
     pub(super) const fn new(width: usize) -> Self {
         let line = if size_of::<T>() < LINE { LINE / size_of::<T>() } else { 1 };
         let stride = if width < line { width.next_power_of_two() } else { width.next_multiple_of(line) };
-        Self { width, stride, chunks: Vec::new() }
+        Self { width, stride, chunks: Vec::new(), begins: Vec::new() }
     }
 
     /// Makes sure that rows below `rows` exist; new ones hold default values.
@@ -40,7 +50,9 @@ impl<T: Clone + Default> Chunked<T> {
             return;
         }
         while self.chunks.len() << CHUNK_BITS < rows {
-            self.chunks.push(vec![T::default(); CHUNK * self.stride].into());
+            let chunk: Box<[T]> = vec![T::default(); CHUNK * self.stride].into();
+            self.begins.push(address(&chunk[0]));
+            self.chunks.push(chunk);
         }
     }
 
@@ -56,27 +68,51 @@ impl<T: Clone + Default> Chunked<T> {
         &mut self.chunks[row >> CHUNK_BITS][at..at + self.width]
     }
 
-    /// Appends the addresses of the cache lines that some elements of each of some rows are in, to ask for them
-    /// before they are needed; none where all rows are near anyway.
-    pub(super) fn lines(
-        &self,
-        elements: &Range<usize>,
-        rows: impl Iterator<Item = usize>,
-        out: &mut Vec<usize>,
-    ) {
-        if elements.is_empty() || !self.is_far() {
-            return;
+    /// Some elements of a row: [`Self::row_mut`] for those who know where they are.
+    #[inline(always)]
+    pub(super) fn part_mut(&mut self, row: usize, from: usize, elements: usize) -> &mut [T] {
+        debug_assert!(from + elements <= self.width, "they are within the row");
+        let at = (row & (CHUNK - 1)) * self.stride + from;
+        &mut self.chunks[row >> CHUNK_BITS][at..][..elements]
+    }
+
+    /// The cache lines that elements of a row are in, to ask for them before they are needed: as many as these, of
+    /// which none is empty. None where all rows are near anyway.
+    pub(super) fn spans(&self, elements: &[Range<usize>]) -> Vec<Span> {
+        if !self.is_far() {
+            return Vec::new();
         }
         let in_line = (LINE / size_of::<T>()).max(1);
         // Rows begin where lines do, mostly, or lie within one.
-        let from = elements.start / in_line * in_line;
-        let first = |row: usize| address(self.element(row, from));
-        match (elements.end - from).div_ceil(in_line) {
-            1 => out.extend(rows.map(first)),
-            lines => rows.for_each(|row| {
-                let first = first(row);
-                out.extend((0..lines).map(|line| first + line * LINE));
-            }),
+        let span = |elements: &Range<usize>| {
+            let (first, last) = (elements.start / in_line, (elements.end - 1) / in_line);
+            Span { from: first * LINE, more: (last - first) * LINE }
+        };
+        elements.iter().map(span).collect()
+    }
+
+    /// Asks for the memory of some rows, each with the one of `spans` that will be touched in it. A hint: changes
+    /// nothing.
+    #[inline(always)]
+    pub(super) fn ask(&self, spans: &[Span], rows: impl Iterator<Item = (usize, usize)>) {
+        // As many lines of each, so that this is no branch.
+        match spans.iter().map(|span| span.more).max().map_or(0, |more| more / LINE + 1) {
+            0 => {}
+            1 => self.ask_lines(1, spans, rows),
+            2 => self.ask_lines(2, spans, rows),
+            3 => self.ask_lines(3, spans, rows),
+            lines => self.ask_lines(lines, spans, rows),
+        }
+    }
+
+    #[inline(always)]
+    fn ask_lines(&self, lines: usize, spans: &[Span], rows: impl Iterator<Item = (usize, usize)>) {
+        for (row, span) in rows {
+            let begin = self.begins[row >> CHUNK_BITS] + (row & (CHUNK - 1)) * self.stride * size_of::<T>();
+            let Span { from, more } = spans[span];
+            for line in 0..lines {
+                prefetch_at(begin + from + more.min(line * LINE));
+            }
         }
     }
 

@@ -1,8 +1,5 @@
 //! The events of a step and its rows, in the order in which they happen in a frame.
 
-use std::hint::select_unpredictable;
-
-use super::accumulate::key;
 use super::drive::{Course, Step};
 use super::layout::{CourseSpec, Layout, Placed};
 use super::repeats::Repeats;
@@ -19,14 +16,14 @@ pub(super) struct Passing {
     pub(super) columns: Vec<Vec<i64>>,
 }
 
-/// What happens in a frame, in order, and the events at hand: those that leave, then those that enter, then
-/// the rows.
+/// What happens in frames that end together, in order, and the events at hand: those that leave, one frame after
+/// the other, then those that enter, then the rows.
 #[derive(Debug, Default)]
 pub(super) struct Happening {
     steps: Vec<Step>,
-    /// In a delayed frame: how many events have left when each of those that enter does.
+    /// In a delayed frame in which something asks for it: how many events have left when each of those that enter does.
     left: Vec<usize>,
-    /// The numbers of the events at hand.
+    /// The numbers of the events at hand, where something asks for them.
     seqs: Vec<i64>,
     /// The reservoir's columns of the events at hand, of those that an accumulator reads for which some event
     /// counts.
@@ -35,9 +32,54 @@ pub(super) struct Happening {
     bits: u64,
 }
 
+/// Steps written at once, and so room behind the last: mostly more than there are before a row, so that how many there
+/// are is no branch.
+const ROOM: usize = 4;
+
+/// Events on their way into frames or out of one, before rows.
+#[derive(Debug)]
+struct Source<'a> {
+    cuts: &'a [usize],
+    passed: usize,
+    next: Step,
+}
+
+impl Source<'_> {
+    /// Puts those that come before a row at a place in `steps`, which has room behind; returns the place after them.
+    #[inline(always)]
+    fn put(&mut self, row: usize, steps: &mut [Step], mut at: usize) -> usize {
+        let mut left = self.cuts[row] - self.passed;
+        self.passed = self.cuts[row];
+        loop {
+            steps[at..at + ROOM].copy_from_slice(&[0, 1, 2, 3].map(|further| self.next.after(further)));
+            let put = left.min(ROOM);
+            #[allow(clippy::cast_possible_truncation)] // at most four
+            {
+                self.next = self.next.after(put as u32);
+            }
+            at += put;
+            left -= put;
+            if left == 0 {
+                return at;
+            }
+        }
+    }
+}
+
 impl Passing {
     pub(super) fn new(columns: usize) -> Self {
         Self { columns: vec![Vec::new(); columns], ..Self::default() }
+    }
+
+    /// How many events have entered before each row, with how many others have left when they do: between two rows,
+    /// they enter first.
+    fn after_leaving(&self, leaving: &Self) -> impl Iterator<Item = (usize, usize)> {
+        self.cuts.iter().copied().zip(std::iter::once(0).chain(leaving.cuts.iter().copied()))
+    }
+
+    /// The events, of which the first does this.
+    fn source(&self, next: Step) -> Source<'_> {
+        Source { cuts: &self.cuts, passed: 0, next }
     }
 }
 
@@ -56,30 +98,37 @@ impl Happening {
         (rows, first_seq): (&[&[i64]], u64),
         repeats: &[Repeats],
     ) {
-        let leaving = &passing[spec.leave];
+        let leaving: Vec<&Passing> = spec.leaves.iter().map(|&tail| &passing[tail]).collect();
         let entering = spec.enter.map(|tail| &passing[tail]);
-        let (left_in_all, rows_in_all) = (leaving.events, rows[TIME].len());
-        match entering {
-            None => self.arrive(left_in_all, &leaving.cuts, rows_in_all),
-            Some(entering) => self.delay(entering, leaving, rows_in_all),
-        }
+        let (left_in_all, rows_in_all) = (events_of(&leaving), rows[TIME].len());
+        self.order(&leaving, entering, rows_in_all);
         if spec.seqs {
             let seqs_of = |passing: &Passing| passing.first_seq..passing.first_seq + passing.events as u64;
+            let passing = leaving.iter().copied().chain(entering);
             self.seqs.clear();
-            self.seqs.extend(seqs_of(leaving).map(u64::cast_signed));
-            self.seqs.extend(entering.map(seqs_of).into_iter().flatten().map(u64::cast_signed));
+            self.seqs.extend(passing.flat_map(seqs_of).map(u64::cast_signed));
             self.seqs.extend((first_seq.cast_signed()..).take(rows_in_all));
         }
         self.bits = 0;
         if spec.conditional {
-            self.bring(CONDITIONS, leaving, entering, rows);
+            self.bring(CONDITIONS, &leaving, entering, rows);
         } else if !spec.repeats.is_empty() {
             let events = left_in_all + entering.map_or(0, |entering| entering.events) + rows_in_all;
             self.columns[CONDITIONS].clear();
             self.columns[CONDITIONS].resize(events, 0);
         }
         for &told in &spec.repeats {
-            let left = if entering.is_some() { &self.left } else { &leaving.cuts };
+            let leaving = leaving[0];
+            let left = match entering {
+                None => &leaving.cuts,
+                Some(entering) => {
+                    self.left.clear();
+                    for (entered, left) in entering.after_leaving(leaving) {
+                        self.left.resize(entered, left);
+                    }
+                    &self.left
+                }
+            };
             let (bit, mask) = (layout.repeats[told].bit, layout.repeats[told].mask);
             let conditions = self.columns[CONDITIONS].split_at_mut(left_in_all);
             repeats[told].tell((bit, mask), (leaving.first_seq, left), conditions);
@@ -89,57 +138,47 @@ impl Happening {
         }
         for (&column, masks) in &spec.columns {
             if masks.iter().any(|&mask| !self.passes_by(mask)) {
-                self.bring(column, leaving, entering, rows);
+                self.bring(column, &leaving, entering, rows);
             }
         }
     }
 
     /// Puts a column of the events together.
-    fn bring(&mut self, column: usize, leaving: &Passing, entering: Option<&Passing>, rows: &[&[i64]]) {
+    fn bring(&mut self, column: usize, leaving: &[&Passing], entering: Option<&Passing>, rows: &[&[i64]]) {
         let at_hand = &mut self.columns[column];
         at_hand.clear();
-        at_hand.extend_from_slice(&leaving.columns[column]);
-        if let Some(entering) = entering {
-            at_hand.extend_from_slice(&entering.columns[column]);
+        for passing in leaving.iter().copied().chain(entering) {
+            at_hand.extend_from_slice(&passing.columns[column]);
         }
         at_hand.extend_from_slice(rows[column]);
     }
 
-    /// Events that leave, and rows that enter as they arrive: row `r` comes after `cuts[r]` that leave.
-    fn arrive(&mut self, leaving: usize, cuts: &[usize], rows: usize) {
-        let leaves = Step::new(0, -1, false);
-        self.steps.clear();
-        self.steps.resize(leaving + rows, leaves);
-        for (row, cut) in cuts.iter().take(rows).enumerate() {
-            self.steps[row + cut] = Step::new(leaving + row, 1, true);
+    /// Before each row, events that enter and then those that leave each frame; a row enters as it arrives, unless
+    /// others do.
+    fn order(&mut self, leaving: &[&Passing], entering: Option<&Passing>, rows: usize) {
+        let left_in_all = events_of(leaving);
+        let mut sources: Vec<Source<'_>> = Vec::with_capacity(leaving.len() + 1);
+        sources.extend(entering.map(|entering| entering.source(Step::new(left_in_all, 1, false))));
+        let mut events = 0;
+        for (frame, passing) in leaving.iter().enumerate() {
+            let one = leaving.len() == 1;
+            let next = if one { Step::new(0, -1, false) } else { Step::leaving(events, frame) };
+            sources.push(passing.source(next));
+            events += passing.events;
         }
-        let mut left = 0;
-        for step in &mut self.steps {
-            // Which of the two it is, is not worth guessing at.
-            *step = step.or_leaving(left);
-            left += 1 - step.reads();
+        events += entering.map_or(0, |entering| entering.events);
+        let row_at = Step::new(events, i32::from(entering.is_none()), true);
+        self.steps.resize(events + rows + ROOM, row_at);
+        let steps = &mut self.steps;
+        match sources.len() {
+            1 => merge(known::<1>(sources), row_at, rows, steps),
+            2 => merge(known::<2>(sources), row_at, rows, steps),
+            3 => merge(known::<3>(sources), row_at, rows, steps),
+            4 => merge(known::<4>(sources), row_at, rows, steps),
+            _ => merge(sources, row_at, rows, steps),
         }
-    }
-
-    /// Events that enter, then those that leave, before each row.
-    fn delay(&mut self, entering: &Passing, leaving: &Passing, rows: usize) {
-        let (mut entered, mut left, mut row) = (0, 0, 0);
-        self.left.clear();
-        self.left.resize(entering.events + 1, 0);
-        self.steps.clear();
-        self.steps.extend((0..leaving.events + entering.events + rows).map(|_| {
-            // Which of the three it is, is not worth guessing at.
-            let enters = entered < entering.cuts[row];
-            let leaves = !enters & (left < leaving.cuts[row]);
-            let reads = !(enters | leaves);
-            let others = select_unpredictable(enters, entered, entering.events + row);
-            let event = select_unpredictable(leaves, left, leaving.events + others);
-            self.left[entered] = left;
-            entered += usize::from(enters);
-            left += usize::from(leaves);
-            row += usize::from(reads);
-            Step::new(event, i32::from(enters) - i32::from(leaves), reads)
-        }));
+        // After the last row there is none.
+        self.steps.truncate(events + rows);
     }
 
     /// What happens, in order.
@@ -159,14 +198,32 @@ impl Happening {
         }
     }
 
-    /// The keys of the events of some steps, in a dictionary whose accumulators some event counts for.
-    pub(super) fn keys(&self, dictionary: usize, steps: &[Step]) -> impl Iterator<Item = usize> {
-        let keys = &self.columns[KEYS + dictionary];
-        steps.iter().map(|step| key(keys[step.event()]) as usize)
-    }
-
     /// Whether no event at hand counts for an accumulator that asks for these condition bits.
     pub(super) const fn passes_by(&self, mask: u64) -> bool {
         self.bits & mask != mask
     }
+}
+
+/// As many as they are, so that the compiler knows.
+fn known<const SOURCES: usize>(sources: Vec<Source<'_>>) -> [Source<'_>; SOURCES] {
+    sources.try_into().expect("just so many")
+}
+
+/// Puts events before each of `rows` rows, and then the row, of which the first is `row_at`; `steps` has room behind.
+#[inline(always)]
+fn merge<'a>(mut sources: impl AsMut<[Source<'a>]>, mut row_at: Step, rows: usize, steps: &mut [Step]) {
+    let mut at = 0;
+    for row in 0..=rows {
+        for source in sources.as_mut() {
+            at = source.put(row, steps, at);
+        }
+        steps[at] = row_at;
+        row_at = row_at.after(1);
+        at += 1;
+    }
+}
+
+/// How many events they are.
+fn events_of(passing: &[&Passing]) -> usize {
+    passing.iter().map(|passing| passing.events).sum()
 }

@@ -1,8 +1,7 @@
 //! Takes an accumulator through a batch: one loop for all kinds, made anew for each by the compiler.
 
 use super::accumulate::{Accumulate, History, Item, key};
-use super::chunked::{AHEAD, Chunked};
-use crate::prefetch::prefetch_at;
+use super::chunked::{AHEAD, Chunked, Span};
 
 /// Rows in order, with what one accumulator needs of them.
 #[derive(Debug, Clone, Copy)]
@@ -44,27 +43,37 @@ impl Feed<'_> {
 
 /// One thing that happens in a frame: an event enters, leaves or passes by, and then a row is read or not.
 ///
-/// In 32 bits, since each accumulator goes through all of them: from the top, the sign in two, the read in
-/// one, and which of the events at hand it is.
+/// In 32 bits, since each accumulator goes through all of them: from the top, the sign in two, the read in one, the
+/// frame in four, and which of the events at hand it is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step(u32);
 
 impl Step {
-    const EVENT_BITS: u32 = 29;
+    const EVENT_BITS: u32 = 25;
+    const FRAME_BITS: u32 = 4;
+    const READ_AT: u32 = Self::EVENT_BITS + Self::FRAME_BITS;
+    const SIGN_AT: u32 = Self::READ_AT + 1;
 
-    /// What happens with the event at `event`: it enters (`sign` 1), leaves (-1) or passes by (0).
+    /// What happens with the event at `event` in all frames at hand: it enters (`sign` 1), leaves (-1) or passes by
+    /// (0).
     #[inline(always)]
     pub(super) fn new(event: usize, sign: i32, read: bool) -> Self {
         let event = u32::try_from(event).expect("a step is short");
-        Self(sign.cast_unsigned() << (Self::EVENT_BITS + 1) | u32::from(read) << Self::EVENT_BITS | event)
+        debug_assert!(event < 1 << Self::EVENT_BITS, "a step is short");
+        Self(sign.cast_unsigned() << Self::SIGN_AT | u32::from(read) << Self::READ_AT | event)
     }
 
-    /// The same where a row is read; elsewhere the event that leaves is this one. Without a branch.
+    /// The event at `event` leaves one of several frames.
+    pub(super) fn leaving(event: usize, frame: usize) -> Self {
+        let frame = u32::try_from(frame + 1).expect("there are few frames");
+        debug_assert!(frame < 1 << Self::FRAME_BITS, "there are few frames");
+        Self(Self::new(event, -1, false).0 | frame << Self::EVENT_BITS)
+    }
+
+    /// The same with an event so many further on.
     #[inline(always)]
-    pub(super) fn or_leaving(self, event: usize) -> Self {
-        #[allow(clippy::cast_possible_truncation)] // as `new` saw for the last of them
-        let event = event as u32;
-        Self(self.0 | event & (self.0 >> Self::EVENT_BITS & 1).wrapping_sub(1))
+    pub(super) const fn after(self, events: u32) -> Self {
+        Self(self.0 + events)
     }
 
     /// Which of the events at hand.
@@ -73,16 +82,28 @@ impl Step {
         (self.0 & ((1 << Self::EVENT_BITS) - 1)) as usize
     }
 
+    /// 0 for all frames at hand, or one more than the frame that the event leaves.
+    #[inline(always)]
+    pub(super) const fn frames(self) -> usize {
+        (self.0 >> Self::EVENT_BITS & ((1 << Self::FRAME_BITS) - 1)) as usize
+    }
+
+    /// The frame that the event leaves, if it is one of several.
+    #[inline(always)]
+    pub(super) const fn frame(self) -> Option<usize> {
+        self.frames().checked_sub(1)
+    }
+
     /// 1 where a row is read after it, 0 where none is.
     #[inline(always)]
     pub(super) const fn reads(self) -> usize {
-        (self.0 >> Self::EVENT_BITS & 1) as usize
+        (self.0 >> Self::READ_AT & 1) as usize
     }
 
     /// The sign if the event has all condition bits of `mask`, 0 if it does not count.
     #[inline(always)]
     pub(super) fn counted(self, conditions: i64, mask: u64) -> i64 {
-        let sign = i64::from(self.0.cast_signed() >> (Self::EVENT_BITS + 1));
+        let sign = i64::from(self.0.cast_signed() >> Self::SIGN_AT);
         sign & i64::from(holds(conditions, mask)).wrapping_neg()
     }
 }
@@ -96,6 +117,7 @@ pub(super) const fn holds(conditions: i64, mask: u64) -> bool {
 /// The columns of the events at hand in a frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Course<'a> {
+    /// Their numbers; anything where none are asked for.
     pub(super) seqs: &'a [i64],
     pub(super) keys: &'a [i64],
     /// Condition bits; anything where none are asked for.
@@ -108,49 +130,50 @@ pub(super) struct Course<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Walk<'a> {
     pub(super) steps: &'a [Step],
-    /// Addresses of what the steps will touch, in their order and as many for each; none where it is near.
-    pub(super) lines: &'a [usize],
+    /// What they will touch of a key's row, by [`Step::frames`]; none where it is near.
+    pub(super) spans: &'a [Span],
 }
 
 /// Some steps of a [`Walk`], in a row.
-struct Part<'a> {
-    steps: &'a [Step],
-    /// The steps whose memory can be asked for before these, and the addresses of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) steps: &'a [Step],
+    /// The steps whose memory can be asked for before these.
     to_come: &'a [Step],
-    lines: &'a [usize],
 }
 
 impl<'a> Walk<'a> {
     /// All of it, so that memory can be asked for in between.
     #[inline(always)]
-    fn parts(self) -> impl Iterator<Item = Part<'a>> {
-        let Self { steps, lines } = self;
-        let all = steps.len();
-        let of_step = lines.len() / all.max(1);
+    pub(super) fn parts(self) -> impl Iterator<Item = Part<'a>> {
+        let all = self.steps.len();
         (0..all).step_by(PART).map(move |done| {
             let from = if done == 0 { 0 } else { all.min(done + AHEAD) };
-            let to = all.min(done + AHEAD + PART);
-            Part {
-                steps: &steps[done..all.min(done + PART)],
-                to_come: &steps[from..to],
-                lines: &lines[from * of_step..to * of_step],
-            }
+            let steps = &self.steps[done..all.min(done + PART)];
+            Part { steps, to_come: &self.steps[from..all.min(done + AHEAD + PART)] }
         })
     }
 
-    /// The same, with what is asked for in between.
-    #[inline(always)]
-    pub(super) fn approaching(self) -> impl Iterator<Item = &'a [Step]> {
-        self.parts().map(|part| {
-            approach(part.lines);
-            part.steps
-        })
+    /// Asks for the rows of what is to come. A hint: changes nothing.
+    ///
+    /// Not inlined: the loops around it need the processor's registers for themselves.
+    #[inline(never)]
+    pub(super) fn approach(self, state: &Chunked<u64>, keys: &[i64], part: &Part<'_>) {
+        if !self.spans.is_empty() {
+            let row = |step: &Step| (key(keys[step.event()]) as usize, step.frames());
+            state.ask(self.spans, part.to_come.iter().map(row));
+        }
     }
 }
 
-/// Words for what is read of `rows` rows, and one row more: what happens after the last is written there.
-pub(super) fn room_for(rows: usize, words: usize, out: &mut Vec<u64>) {
-    out.resize((rows + 1) * words, 0);
+/// Room for what is read of `rows` rows, of `words` words each, and of one row more: what happens after the last is
+/// written there. What is in it is to be written over.
+pub(super) fn room_for(rows: usize, words: usize, out: &mut Vec<u64>) -> &mut [u64] {
+    let room = (rows + 1) * words;
+    if out.len() < room {
+        out.resize(room, 0);
+    }
+    &mut out[..room]
 }
 
 impl Course<'_> {
@@ -167,14 +190,6 @@ impl Course<'_> {
     }
 }
 
-/// Asks for the memory at some addresses. A hint: changes nothing.
-///
-/// Not inlined: the loops around it need the processor's registers for themselves.
-#[inline(never)]
-fn approach(lines: &[usize]) {
-    lines.iter().for_each(|&line| prefetch_at(line));
-}
-
 /// Runs an accumulator over what happens in its frame; `out`, with [`room_for`] all rows, gets what it reads of each.
 pub(super) fn drive<A: Accumulate>(
     accumulator: &mut A,
@@ -187,7 +202,7 @@ pub(super) fn drive<A: Accumulate>(
     let course = course.even();
     let mut row = 0;
     for part in walk.parts() {
-        approach(part.lines);
+        walk.approach(state, course.keys, &part);
         accumulator.approach(&course, part.to_come);
         for step in part.steps {
             let event = step.event();
@@ -198,7 +213,7 @@ pub(super) fn drive<A: Accumulate>(
                 value: course.values[event],
                 valid: holds(conditions, place.valid_mask),
             };
-            let words = &mut state.row_mut(item.key as usize)[place.at..place.at + A::WORDS];
+            let words = state.part_mut(item.key as usize, place.at, A::WORDS);
             accumulator.apply(words, step.counted(conditions, place.mask), item);
             accumulator.read(words, &mut out[row * A::READ..(row + 1) * A::READ]);
             row += step.reads();
@@ -223,27 +238,26 @@ pub(super) fn read_only<A: Accumulate>(
     state: &Chunked<u64>,
     place: Place,
     keys: &[i64],
-    out: &mut Vec<u64>,
+    out: &mut [u64],
 ) {
-    out.resize(keys.len() * A::READ, 0);
     for (&id, out) in keys.iter().zip(out.chunks_exact_mut(A::READ)) {
         accumulator.read(&state.row(key(id) as usize)[place.at..place.at + A::WORDS], out);
     }
 }
 
 /// As [`drive`], for an accumulator of a key's whole history: nothing leaves, but a key in `expired`,
-/// (row, key) pairs in order, is forgotten before that row.
+/// (row, key) pairs in order, is forgotten before that row. `out` has room for all rows.
 pub(super) fn drive_history<H: History>(
     history: &mut H,
     state: &mut Chunked<u64>,
     place: Place,
     (rows, expired): (&Feed<'_>, &[(usize, u32)]),
-    out: &mut Vec<u64>,
+    out: &mut [u64],
 ) {
     let words = place.at..place.at + place.words;
     let mut expired = expired.iter().peekable();
     let shown = history.words_shown(place.words);
-    out.resize(rows.keys.len() * shown, 0);
+    let out = &mut out[..rows.keys.len() * shown];
     for (row, out) in out.chunks_exact_mut(shown).enumerate() {
         while let Some(&(_, gone)) = expired.next_if(|&&(before, _)| before <= row) {
             state.row_mut(gone as usize)[words.clone()].fill(0);

@@ -12,7 +12,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use super::dictionary::Dictionary;
 use super::records::KeyRecord;
 use super::reservoir::{CONDITIONS, KEYS, SEGMENT_EVENTS, TIME};
-use super::spec::{ConditionSpec, Magnitude, ValueSpec, ValueType, WindowPlan};
+use super::spec::{ConditionSpec, Lender, Magnitude, ValueSpec, ValueType, WindowPlan};
 use super::values::float_to_ordered;
 use super::wide::{FLOAT_LIMIT, SQUARE_LIMIT};
 use crate::error::ScoreError;
@@ -26,14 +26,15 @@ const NULL_TEXT: &[u8] = b"\xff";
 const EMPTY_TEXT: &[u8] = b"\xfe";
 
 /// Computes every input once, then numbers keys, sets condition bits and collects values: the columns
-/// that the reservoir takes. Keys met for the first time are added to `new_keys`.
-pub(super) fn prepare(
+/// that the reservoir takes. Keys met for the first time are added to `new_keys`; numbers of layers below are what
+/// `lent` says.
+pub(super) fn prepare<'a>(
     plan: &WindowPlan,
     batch: &RecordBatch,
     times_us: &[i64],
     first_seq: u64,
-    dictionaries: &mut [Dictionary],
-    new_keys: &mut Vec<KeyRecord>,
+    (dictionaries, new_keys): (&mut [Dictionary], &mut Vec<KeyRecord>),
+    lent: impl Fn(Lender) -> &'a [i64],
     probe: &mut dyn Probe,
 ) -> Result<Vec<Vec<i64>>, ScoreError> {
     let rows = batch.num_rows();
@@ -51,8 +52,12 @@ pub(super) fn prepare(
     }
     columns[CONDITIONS] = bits.into_iter().map(u64::cast_signed).collect();
     probe.ended(Stage::Inputs);
-    for (index, dictionary) in dictionaries.iter_mut().enumerate() {
-        let keys = plan.dictionaries[index].inputs.iter().map(|&i| KeyColumn::new(&inputs[i]));
+    for (index, (dictionary, spec)) in dictionaries.iter_mut().zip(&plan.dictionaries).enumerate() {
+        if let Some(lender) = spec.lender {
+            columns.push(lent(lender).to_vec());
+            continue;
+        }
+        let keys = spec.inputs.iter().map(|&i| KeyColumn::new(&inputs[i]));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         columns.push(number(index, &keys, rows, first_seq, dictionary, new_keys));
     }

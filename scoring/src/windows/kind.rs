@@ -1,7 +1,7 @@
 //! The kinds of accumulators, of which each has its own loop.
 
 use super::accumulate::{
-    Accumulate, Count, ExtremeEver, FirstEver, FloatSum, IntSquares, IntSum, Last, ring_words,
+    Accumulate, Count, ExtremeEver, FirstEver, FloatSum, IntSquares, IntSum, Last, LastTwo, ring_words,
 };
 use super::distinct::Distinct;
 use super::ordered::{Extreme, First};
@@ -29,6 +29,7 @@ pub(super) enum Kind {
     First(First),
     FirstEver(FirstEver),
     Last(Last),
+    LastTwo(LastTwo),
     Ring,
 }
 
@@ -57,6 +58,7 @@ impl Kind {
             Keep::First(_) if history => Self::FirstEver(FirstEver),
             Keep::First(_) => Self::First(First::new()),
             Keep::Last(_) => Self::Last(Last),
+            Keep::Ring { rows: 2, .. } => Self::LastTwo(LastTwo),
             Keep::Ring { .. } => Self::Ring,
         }
     }
@@ -81,6 +83,7 @@ macro_rules! with_accumulator {
             Kind::First($accumulator) => $do,
             Kind::FirstEver($accumulator) => $do,
             Kind::Last($accumulator) => $do,
+            Kind::LastTwo($accumulator) => $do,
             Kind::Ring => $ring,
         }
     };

@@ -62,7 +62,7 @@ impl WindowState {
             seq < self.tails[enter] || label.window_time_us <= edge_us
         };
         Ok(self.layout.placed.iter().any(|placed| {
-            let Leave::Tail { tail, .. } = placed.leave else { return false };
+            let Leave::Tail(tail) = placed.leave else { return false };
             let [before, after] = conditions.map(|conditions| holds(conditions, placed.place.mask));
             before != after && seq >= self.tails[tail] && placed.enter.is_none_or(entered)
         }))
@@ -116,7 +116,7 @@ impl WindowState {
         }
         let layout = Arc::clone(&self.layout);
         for (index, placed) in layout.placed.iter().enumerate() {
-            let Leave::Tail { tail, .. } = placed.leave else { continue };
+            let Leave::Tail(tail) = placed.leave else { continue };
             let entered = placed.enter.is_none_or(|enter| seq < self.tails[enter]);
             let counted = conditions.map(|conditions| holds(conditions, placed.place.mask));
             if !entered || seq < self.tails[tail] || counted[0] == counted[1] {
@@ -140,7 +140,7 @@ impl WindowState {
             self.counted[index] = true;
             let state = &mut self.words[placed.key];
             with_accumulator!(&mut self.kinds[index], accumulator => {
-                drive_through(accumulator, state, placed.place, course, Walk { steps: &steps, lines: &[] });
+                drive_through(accumulator, state, placed.place, course, Walk { steps: &steps, spans: &[] });
             }, ring => unreachable!("labels are for frames in time"));
         }
         Ok(())

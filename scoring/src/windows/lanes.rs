@@ -1,119 +1,141 @@
-//! Counts and sums of integers over one key and frame, side by side: most of what features ask for.
+//! Counts and sums of integers over one key, side by side: most of what features ask for.
 //!
 //! Each is what [`Count`] and [`IntSum`] say; together they find the row of a key once per event, and not
-//! once each.
+//! once each. Those of several frames that end together are entered at once.
 
 use super::accumulate::{Accumulate as _, Count, IntSum, int_sum, key, plus, times};
 use super::chunked::Chunked;
-use super::drive::{Course, Walk};
+use super::drive::{Course, Walk, holds};
 
-/// Lanes of each kind in a loop: their parts stay in registers.
-pub(super) const SIDE_BY_SIDE: usize = 3;
-
-/// One count or sum.
-#[derive(Debug)]
-pub(super) struct Lane<'a> {
-    /// Where its words are in the row of a key.
-    pub(super) at: usize,
+/// A sum.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Summed<'a> {
     /// Condition bits that events must have to count.
     pub(super) mask: u64,
-    /// What is summed; anything for a count.
+    /// What is summed.
     pub(super) values: &'a [i64],
-    /// What is read of each row, with [`room_for`](super::drive::room_for) all of them.
-    pub(super) out: Vec<u64>,
 }
 
-/// Runs up to [`SIDE_BY_SIDE`] counts and as many sums over what happens in their frame.
-pub(super) fn run(
-    counts: &mut [Lane<'_>],
-    sums: &mut [Lane<'_>],
-    state: &mut Chunked<u64>,
-    course: Course<'_>,
-    walk: Walk<'_>,
-) {
-    macro_rules! widths {
-        ($(($counts:literal, $sums:literal)),*) => {
-            match (counts.len(), sums.len()) {
-                $(($counts, $sums) => {
-                    let counts: &mut [Lane<'_>; $counts] = counts.try_into().expect("just so many");
-                    let sums: &mut [Lane<'_>; $sums] = sums.try_into().expect("just so many");
-                    side_by_side(counts, sums, state, course, walk);
-                })*
-                _ => unreachable!("the layout makes groups of at most three of each kind"),
-            }
-        };
+/// Counts and sums of some frames. Their words are side by side in the row of a key: of each frame, the shortest first,
+/// those of counts and then those of sums.
+#[derive(Debug)]
+pub(super) struct Lanes<'a> {
+    /// Where the words begin.
+    pub(super) at: usize,
+    pub(super) frames: usize,
+    /// Of each count: condition bits that events must have.
+    pub(super) counts: Vec<u64>,
+    pub(super) sums: Vec<Summed<'a>>,
+}
+
+impl Lanes<'_> {
+    /// Words of one frame.
+    pub(super) fn words(&self) -> usize {
+        self.counts.len() * Count::WORDS + self.sums.len() * IntSum::WORDS
     }
-    widths!(
-        (0, 1),
-        (0, 2),
-        (0, 3),
-        (1, 0),
-        (1, 1),
-        (1, 2),
-        (1, 3),
-        (2, 0),
-        (2, 1),
-        (2, 2),
-        (2, 3),
-        (3, 0),
-        (3, 1),
-        (3, 2),
-        (3, 3)
-    );
-}
 
-fn side_by_side<const COUNTS: usize, const SUMS: usize>(
-    counts: &mut [Lane<'_>; COUNTS],
-    sums: &mut [Lane<'_>; SUMS],
-    state: &mut Chunked<u64>,
-    course: Course<'_>,
-    walk: Walk<'_>,
-) {
-    let course = course.even();
-    let events = course.keys.len();
-    // Lanes of this function's own: nothing else can write to them, so they stay in registers.
-    let mut counts = counts.each_mut().map(|lane| lane.run::<{ Count::READ }>(events));
-    let mut sums = sums.each_mut().map(|lane| lane.run::<{ IntSum::READ }>(events));
-    let mut row = 0;
-    for steps in walk.approaching() {
-        for step in steps {
-            let event = step.event();
-            let words = state.row_mut(key(course.keys[event]) as usize);
-            let conditions = course.conditions[event];
-            for lane in &mut counts {
-                let own = &mut words[lane.at..lane.at + Count::WORDS];
-                own[0] = own[0].wrapping_add_signed(step.counted(conditions, lane.mask));
-                lane.out[row] = [own[0]];
+    /// Takes them through what happens in their frames; `out`, with [`room_for`](super::drive::room_for) all rows, gets
+    /// the words as they are at each.
+    pub(super) fn run(&self, state: &mut Chunked<u64>, course: Course<'_>, walk: Walk<'_>, out: &mut [u64]) {
+        macro_rules! widths {
+            ($(($counts:literal, $sums:literal)),*) => {
+                match (self.counts.len(), self.sums.len()) {
+                    $(($counts, $sums) => if self.frames > 1 {
+                        self.side_by_side::<$counts, $sums, true>(state, course, walk, out);
+                    } else {
+                        self.side_by_side::<$counts, $sums, false>(state, course, walk, out);
+                    })*
+                    _ => unreachable!("groups are of at most three of each kind"),
+                }
+            };
+        }
+        widths!(
+            (0, 1),
+            (0, 2),
+            (0, 3),
+            (1, 0),
+            (1, 1),
+            (1, 2),
+            (1, 3),
+            (2, 0),
+            (2, 1),
+            (2, 2),
+            (2, 3),
+            (3, 0),
+            (3, 1),
+            (3, 2),
+            (3, 3)
+        );
+    }
+
+    fn side_by_side<const COUNTS: usize, const SUMS: usize, const SEVERAL: bool>(
+        &self,
+        state: &mut Chunked<u64>,
+        course: Course<'_>,
+        walk: Walk<'_>,
+        out: &mut [u64],
+    ) {
+        let course = course.even();
+        let events = course.keys.len();
+        let width = COUNTS * Count::WORDS + SUMS * IntSum::WORDS;
+        let all = if SEVERAL { self.frames * width } else { width };
+        let counts: [u64; COUNTS] = self.counts.as_slice().try_into().expect("just so many");
+        let sums: [Summed<'_>; SUMS] = self.sums.as_slice().try_into().expect("just so many");
+        let sums = sums.map(|sum| Summed { values: &sum.values[..events], ..sum });
+        let mut row = 0;
+        for part in walk.parts() {
+            walk.approach(state, course.keys, &part);
+            for step in part.steps {
+                let event = step.event();
+                let conditions = course.conditions[event];
+                let key = key(course.keys[event]) as usize;
+                if SEVERAL && let Some(frame) = step.frame() {
+                    let counted = counts.map(|mask| -i64::from(holds(conditions, mask)));
+                    let summed = sums.map(|sum| {
+                        let sign = -i64::from(holds(conditions, sum.mask));
+                        (sign, -i128::from(sum.values[event] & sign))
+                    });
+                    apply(state.part_mut(key, self.at + frame * width, width), counted, summed);
+                    continue;
+                }
+                let counted = counts.map(|mask| step.counted(conditions, mask));
+                let summed = sums.map(|sum| {
+                    let sign = step.counted(conditions, sum.mask);
+                    (sign, times(sum.values[event], sign))
+                });
+                let out = &mut out[row * all..][..all];
+                let own = state.part_mut(key, self.at, all);
+                for (own, out) in own.chunks_exact_mut(width).zip(out.chunks_exact_mut(width)) {
+                    let (counts, sums) = apply(own, counted, summed);
+                    // Not read back from the row: a processor cannot forward what several stores wrote to one load.
+                    out[..COUNTS].copy_from_slice(&counts);
+                    out[COUNTS..].copy_from_slice(sums.as_flattened());
+                }
+                row += step.reads();
             }
-            for lane in &mut sums {
-                let own = &mut words[lane.at..lane.at + IntSum::WORDS];
-                let sign = step.counted(conditions, lane.mask);
-                let n = own[0].wrapping_add_signed(sign);
-                let (low, high) = plus(int_sum(&own[1..]), times(lane.values[event], sign));
-                // Not read back from the row: a processor cannot forward what several stores wrote to one load.
-                (own[0], own[1], own[2]) = (n, low, high);
-                lane.out[row] = [n, low, high];
-            }
-            row += step.reads();
         }
     }
 }
 
-/// A lane as the loop has it, with rows of `READ` words.
-struct Running<'a, const READ: usize> {
-    at: usize,
-    mask: u64,
-    values: &'a [i64],
-    out: &'a mut [[u64; READ]],
-}
-
-impl Lane<'_> {
-    fn run<const READ: usize>(&mut self, events: usize) -> Running<'_, READ> {
-        Running {
-            at: self.at,
-            mask: self.mask,
-            values: &self.values[..events],
-            out: self.out.as_chunks_mut().0,
-        }
-    }
+/// Adds to the counts and sums of a frame, and returns their words.
+#[inline(always)]
+fn apply<const COUNTS: usize, const SUMS: usize>(
+    words: &mut [u64],
+    counted: [i64; COUNTS],
+    summed: [(i64, i128); SUMS],
+) -> ([u64; COUNTS], [[u64; IntSum::WORDS]; SUMS]) {
+    let (counts, sums) = words.split_at_mut(COUNTS);
+    let counts = std::array::from_fn(|lane| {
+        counts[lane] = counts[lane].wrapping_add_signed(counted[lane]);
+        counts[lane]
+    });
+    let sums = std::array::from_fn(|lane| {
+        let own = &mut sums[lane * IntSum::WORDS..][..IntSum::WORDS];
+        let (sign, amount) = summed[lane];
+        let n = own[0].wrapping_add_signed(sign);
+        let (low, high) = plus(int_sum(&own[1..]), amount);
+        (own[0], own[1], own[2]) = (n, low, high);
+        [n, low, high]
+    });
+    (counts, sums)
 }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::drive::Place;
+use super::grouping::{Group, grouped};
 use super::kind::words_of;
-use super::lanes::SIDE_BY_SIDE;
 use super::repeats::{self, Pairs};
 use super::reservoir::{CONDITIONS, FamilySpec, KEYS, TIME};
-use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
+use super::spec::{AccumulatorSpec, Frame, Keep, WindowPlan};
 
 /// Families of columns in a layer.
 pub(crate) const MAX_FAMILIES: usize = 4;
@@ -25,7 +25,7 @@ pub(super) struct Tail {
     pub(super) enters: bool,
     /// The reservoir's columns that it reads.
     pub(super) columns: BTreeSet<usize>,
-    /// Dictionaries that no longer need an event past this tail.
+    /// Dictionaries that number keys here and no longer need an event past this tail.
     pub(super) releases: Vec<usize>,
 }
 
@@ -46,20 +46,21 @@ pub(super) struct Placed {
     pub(super) outputs: Vec<usize>,
 }
 
-/// A frame in time: where events enter, where they leave, and what is needed of them.
-#[derive(Debug, Clone)]
+/// Frames in time that end together: where events enter, where they leave, and what is needed of them.
+#[derive(Debug, Clone, Default)]
 pub(super) struct CourseSpec {
     /// The tail at which events enter; `None` for arrival.
     pub(super) enter: Option<usize>,
-    /// The tail at which they leave.
-    pub(super) leave: usize,
-    /// The reservoir's columns that its accumulators read, each with the condition bits that they ask for.
+    /// Per frame: the tail at which they leave.
+    pub(super) leaves: Vec<usize>,
+    /// The reservoir's columns that its accumulators read, each with the condition bits that they, or those beside
+    /// them, ask for.
     pub(super) columns: BTreeMap<usize, BTreeSet<u64>>,
     /// Whether its accumulators ask for conditions that the reservoir has.
     pub(super) conditional: bool,
-    /// What tells its accumulators which events repeat a value, as indexes into the layout's.
+    /// What tells its accumulators which events repeat a value, as indexes into the layout's: then there is one frame.
     pub(super) repeats: Vec<usize>,
-    /// Whether some accumulator tells events apart by their numbers.
+    /// Whether some accumulator tells events apart by their numbers: then there is one frame.
     pub(super) seqs: bool,
     /// Its accumulators.
     pub(super) accumulators: Vec<usize>,
@@ -70,18 +71,25 @@ impl CourseSpec {
     pub(super) const fn has_conditions(&self) -> bool {
         self.conditional || !self.repeats.is_empty()
     }
+
+    /// Takes an accumulator in, which reads its columns when some event has all bits of one of `masks`.
+    fn takes(&mut self, plan: &WindowPlan, index: usize, placed: &Placed, masks: &[u64]) {
+        let spec = &plan.accumulators[index];
+        self.accumulators.push(index);
+        self.conditional |= is_conditional(spec);
+        self.seqs |= matches!(spec.keep, Keep::Min(_) | Keep::Max(_));
+        self.repeats.extend(placed.repeats);
+        for column in placed.column.into_iter().chain([KEYS + placed.key]) {
+            self.columns.entry(column).or_default().extend(masks);
+        }
+    }
 }
 
 /// How events cease to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leave {
-    /// At this tail, which ends this course.
-    Tail {
-        /// The tail.
-        tail: usize,
-        /// The course.
-        course: usize,
-    },
+    /// At this tail.
+    Tail(usize),
     /// All at once, when this silence ends the key's history.
     Silence(usize),
 }
@@ -136,27 +144,19 @@ impl RepeatsOf {
     }
 }
 
-/// One key and one frame in time, with what is kept of it, as indexes into the plan's accumulators.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// One key and one or more frames in time that end together, with what is kept of them, as indexes into the plan's
+/// accumulators.
+#[derive(Debug, Clone)]
 pub(super) struct Window {
     /// The dictionary of the key.
     pub(super) key: usize,
     pub(super) course: usize,
-    /// Where its accumulators are in the row of a key.
-    pub(super) words: Range<usize>,
-    /// Counts and sums that run side by side.
-    pub(super) groups: Vec<Group>,
+    /// Where its accumulators are in the row of a key: of all frames and, if there are several, of each.
+    pub(super) words: Vec<Range<usize>>,
+    /// Counts and sums that run side by side, each with where it begins in the row of a key.
+    pub(super) groups: Vec<(usize, Group)>,
     /// The others.
     pub(super) singles: Vec<usize>,
-}
-
-/// Counts and sums of one window; at most [`SIDE_BY_SIDE`] of each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Group {
-    pub(super) counts: Vec<usize>,
-    pub(super) sums: Vec<usize>,
-    /// Both.
-    pub(super) all: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -168,7 +168,7 @@ pub(super) struct Layout {
     /// Per dictionary: where the words of its keys' histories begin.
     pub(super) history_at: Vec<usize>,
     pub(super) silences: Vec<Silence>,
-    /// The distinct frames in time.
+    /// The distinct frames in time, some of them together.
     pub(super) courses: Vec<CourseSpec>,
     /// What tells which events repeat a value.
     pub(super) repeats: Vec<RepeatsOf>,
@@ -209,16 +209,13 @@ impl Layout {
         }
         for (index, dictionary) in plan.dictionaries.iter().enumerate() {
             let tail = tail(&mut tails, false, dictionary.keep_us);
-            tail.releases.push(index);
+            tail.releases.extend(dictionary.lender.is_none().then_some(index));
             tail.columns.insert(KEYS + index);
         }
         let place_of = |enters: bool, bound_us: i64| {
             tails.keys().position(|&key| key == (!enters, bound_us)).expect("it was made above")
         };
 
-        let mut silences: Vec<Silence> = Vec::new();
-        let mut courses: Vec<CourseSpec> = Vec::new();
-        let mut placed: Vec<Option<Placed>> = vec![None; plan.accumulators.len()];
         let mut words = vec![0; plan.dictionaries.len()];
         // First, so that each of them is one cache line.
         let mut room = |key: usize| {
@@ -238,11 +235,8 @@ impl Layout {
                 accumulators: Vec::new(),
             })
             .collect();
-        let history = |index: usize| matches!(plan.accumulators[index].frame, Frame::History { .. });
-        let (of_history, mut of_range): (Vec<_>, Vec<_>) = (0..placed.len()).partition(|&i| history(i));
-        // What an event touches as it enters or leaves a frame is side by side in the row of its key.
-        of_range.sort_by_key(|&index| plan.accumulators[index].frame);
-        let mut put = |index: usize, words: &mut Vec<usize>, silences: &mut Vec<Silence>| {
+        let mut placed: Vec<Option<Placed>> = vec![None; plan.accumulators.len()];
+        let mut put = |index: usize, (enter, leave): (Option<usize>, Leave), words: &mut Vec<usize>| {
             let spec = plan.accumulators[index];
             let told = plan.told(&spec);
             let place = Place {
@@ -257,85 +251,88 @@ impl Layout {
                 },
             };
             words[spec.key] += place.words;
-            let (enter, leave) = match spec.frame {
-                Frame::Range { start_us, end_us } => {
-                    let (enter, tail) = (end_us.map(|us| place_of(true, us)), place_of(false, start_us));
-                    let known = courses.iter().position(|c| (c.enter, c.leave) == (enter, tail));
-                    let course = known.unwrap_or_else(|| {
-                        courses.push(CourseSpec {
-                            enter,
-                            leave: tail,
-                            columns: BTreeMap::new(),
-                            conditional: false,
-                            repeats: Vec::new(),
-                            seqs: false,
-                            accumulators: Vec::new(),
-                        });
-                        courses.len() - 1
-                    });
-                    let of_course = &mut courses[course];
-                    of_course.accumulators.push(index);
-                    of_course.conditional |= is_conditional(&spec);
-                    of_course.seqs |= matches!(spec.keep, Keep::Min(_) | Keep::Max(_));
-                    if let Some(told) = told {
-                        of_course.repeats.push(told);
-                        repeats[told].leaves.push(tail);
-                        repeats[told].accumulators.push(index);
-                    }
-                    for column in taken(plan, &spec, first_value).into_iter().chain([KEYS + spec.key]) {
-                        of_course.columns.entry(column).or_default().insert(place.mask);
-                    }
-                    (enter, Leave::Tail { tail, course })
-                }
-                Frame::History { expiry_us } => {
-                    let known = silences.iter().position(|s| (s.key, s.expiry_us) == (spec.key, expiry_us));
-                    let silence = known.unwrap_or_else(|| {
-                        let tail = place_of(false, expiry_us);
-                        let at = words[spec.key];
-                        silences.push(Silence {
-                            key: spec.key,
-                            expiry_us,
-                            tail,
-                            at,
-                            accumulators: Vec::new(),
-                        });
-                        words[spec.key] += 1;
-                        silences.len() - 1
-                    });
-                    silences[silence].accumulators.push(index);
-                    (None, Leave::Silence(silence))
-                }
-            };
+            if let (Some(told), Leave::Tail(tail)) = (told, leave) {
+                repeats[told].leaves.push(tail);
+                repeats[told].accumulators.push(index);
+            }
             let reads = plan.outputs.iter().enumerate().filter(|(_, output)| output.read.of == index);
-            placed[index] = Some(Placed {
-                key: spec.key,
-                place,
-                enter,
-                leave,
-                column: taken(plan, &spec, first_value),
-                repeats: told,
-                outputs: reads.map(|(output, _)| output).collect(),
-            });
+            let column = taken(plan, &spec, first_value);
+            let outputs = reads.map(|(output, _)| output).collect();
+            let of_index = &mut placed[index];
+            of_index
+                .insert(Placed { key: spec.key, place, enter, leave, column, repeats: told, outputs })
+                .clone()
         };
-        for index in of_range {
-            put(index, &mut words, &mut silences);
-        }
+        let mut courses: Vec<CourseSpec> = Vec::new();
+        let mut windows = grouped(plan);
+        // What a loop touches as an event enters or leaves is side by side in the row of its key, and the loops of a key
+        // come one after the other, so that its rows stay near.
+        windows.sort_by_key(|window| (window.key, window.starts_us.clone(), window.end_us));
+        let windows = windows.into_iter().map(|window| {
+            let key = window.key;
+            let enter = window.end_us.map(|us| place_of(true, us));
+            let leaves: Vec<usize> = window.starts_us.iter().map(|&us| place_of(false, us)).collect();
+            let known = courses.iter().position(|c| (c.enter, &c.leaves) == (enter, &leaves));
+            let course = known.unwrap_or_else(|| {
+                courses.push(CourseSpec { enter, leaves: leaves.clone(), ..CourseSpec::default() });
+                courses.len() - 1
+            });
+            let from = words[key];
+            let mut of_frames: Vec<Range<usize>> = Vec::new();
+            let mut groups = Vec::new();
+            for group in window.groups {
+                groups.push((words[key], group.clone()));
+                let mut together: Vec<(usize, Placed)> = Vec::new();
+                for (frame, &leave) in group.frames.iter().zip(&leaves) {
+                    let begin = words[key];
+                    let of_frame = frame
+                        .iter()
+                        .map(|&index| (index, put(index, (enter, Leave::Tail(leave)), &mut words)));
+                    together.extend(of_frame);
+                    of_frames.push(begin..words[key]);
+                }
+                let masks: Vec<u64> = together.iter().map(|(_, placed)| placed.place.mask).collect();
+                for (index, placed) in together {
+                    courses[course].takes(plan, index, &placed, &masks);
+                }
+            }
+            for &index in &window.singles {
+                let placed = put(index, (enter, Leave::Tail(leaves[0])), &mut words);
+                courses[course].takes(plan, index, &placed, &[placed.place.mask]);
+            }
+            let several = leaves.len() > 1;
+            let spans = std::iter::once(from..words[key]).chain(of_frames.into_iter().filter(|_| several));
+            Window { key, course, words: spans.collect(), groups, singles: window.singles }
+        });
+        let windows: Vec<Window> = windows.collect();
         let history_at = words.clone();
-        for &index in &of_history {
-            put(index, &mut words, &mut silences);
+        let mut silences: Vec<Silence> = Vec::new();
+        let mut histories = Vec::new();
+        for (index, spec) in plan.accumulators.iter().enumerate() {
+            let Frame::History { expiry_us } = spec.frame else { continue };
+            let known = silences.iter().position(|s| (s.key, s.expiry_us) == (spec.key, expiry_us));
+            let silence = known.unwrap_or_else(|| {
+                let (tail, at) = (place_of(false, expiry_us), words[spec.key]);
+                words[spec.key] += 1;
+                silences.push(Silence { key: spec.key, expiry_us, tail, at, accumulators: Vec::new() });
+                silences.len() - 1
+            });
+            silences[silence].accumulators.push(index);
+            put(index, (None, Leave::Silence(silence)), &mut words);
+            histories.push(index);
         }
         let placed: Vec<Placed> =
             placed.into_iter().map(|p| p.expect("each accumulator was placed")).collect();
         let tails: Vec<Tail> = tails.into_values().collect();
         Self {
-            windows: windows(plan, &placed),
-            histories: of_history,
             placed,
             words,
             history_at,
             silences,
             courses,
             repeats,
+            windows,
+            histories,
             families: families(plan, first_value, &tails),
             tails,
             columns: first_value + plan.values.len(),
@@ -386,43 +383,6 @@ fn families(plan: &WindowPlan, first_value: usize, tails: &[Tail]) -> Vec<Family
         family.tails = (0..tails.len()).filter(|&tail| index == 0 || reads(&tails[tail])).collect();
     }
     families
-}
-
-/// Accumulators over frames in time, by key and frame.
-fn windows(plan: &WindowPlan, placed: &[Placed]) -> Vec<Window> {
-    let mut windows: Vec<Window> = Vec::new();
-    for (index, (spec, &Placed { key, place, leave, .. })) in plan.accumulators.iter().zip(placed).enumerate()
-    {
-        let Leave::Tail { course, .. } = leave else { continue };
-        let at = windows.iter().position(|window| (window.key, window.course) == (key, course));
-        let at = at.unwrap_or_else(|| {
-            let words = place.at..place.at;
-            windows.push(Window { key, course, words, ..Window::default() });
-            windows.len() - 1
-        });
-        let window = &mut windows[at];
-        let Range { start, end } = window.words;
-        window.words = start.min(place.at)..end.max(place.at + place.words);
-        let sums = match spec.keep {
-            Keep::Count => false,
-            Keep::Distinct(_) if plan.told(spec).is_some() => false,
-            Keep::Sum { value, squares: false } if plan.value_type(value) == ValueType::Int => true,
-            _ => {
-                window.singles.push(index);
-                continue;
-            }
-        };
-        let beside = |group: &Group| if sums { group.sums.len() } else { group.counts.len() };
-        let found = window.groups.iter().position(|group| beside(group) < SIDE_BY_SIDE);
-        let found = found.unwrap_or_else(|| {
-            window.groups.push(Group::default());
-            window.groups.len() - 1
-        });
-        let group = &mut window.groups[found];
-        group.all.push(index);
-        if sums { &mut group.sums } else { &mut group.counts }.push(index);
-    }
-    windows
 }
 
 /// The condition bits of a condition that must hold, if any.

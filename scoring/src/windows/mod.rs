@@ -5,7 +5,7 @@
 //! - [`dictionary`]: key bytes ↔ small numbers, found by [`table`].
 //! - [`reservoir`]: the events that windows still need, in [`segment`]s packed by [`codec`], with the [`records`] of
 //!   their keys.
-//! - [`layout`]: which tail brings which events to which accumulator.
+//! - [`layout`]: which tail brings which events to which accumulator; [`grouping`]: which of them share a loop.
 //! - [`accumulate`]: what is kept per key, with [`wide`] numbers in [`chunked`] rows; [`distinct`]: the same
 //!   for different values; [`ordered`]: for the oldest, smallest and largest one; [`kind`]: one of them all.
 //! - [`repeats`]: which events bring a value that their frame does not have, where frames are long.
@@ -28,6 +28,7 @@ mod course;
 mod dictionary;
 mod distinct;
 mod drive;
+mod grouping;
 pub(crate) mod inputs;
 pub(crate) mod kind;
 mod labels;

@@ -1,7 +1,6 @@
 //! What accumulators hold → the columns of windows.
 
 use std::iter::repeat_n;
-use std::slice::ChunksExact;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, ArrowPrimitiveType, Int64Array, PrimitiveArray};
@@ -16,6 +15,22 @@ use super::spec::{Fold, How, OutputSpec, ValueType};
 use super::values::ordered_to_float;
 use super::wide::{self, FRACTION_BITS, Wide};
 use crate::error::ScoreError;
+
+/// What was read of an accumulator, row by row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Read<'a> {
+    pub(super) words: &'a [u64],
+    /// Words from one row to the next.
+    pub(super) stride: usize,
+    /// Where in a row its own begin.
+    pub(super) at: usize,
+}
+
+impl<'a> Read<'a> {
+    fn rows(self) -> impl Iterator<Item = &'a [u64]> + Clone {
+        self.words.chunks_exact(self.stride).map(move |words| &words[self.at..])
+    }
+}
 
 /// One output column under construction.
 #[derive(Debug)]
@@ -39,9 +54,22 @@ impl<T: ArrowPrimitiveType> Nullable<T> {
 
     /// Appends a value for each row for which any event counts, and null for the others: their first word
     /// says so.
-    fn extend(&mut self, of_rows: ChunksExact<'_, u64>, value: impl Fn(&[u64]) -> T::Native) {
-        let any = |words: &[u64]| words[0] > 0;
-        self.valid.extend(of_rows.clone().map(any));
+    fn extend<'a>(
+        &mut self,
+        of_rows: impl Iterator<Item = &'a [u64]> + Clone,
+        value: impl Fn(&[u64]) -> T::Native,
+    ) {
+        self.extend_where(of_rows, |words| words[0] > 0, value);
+    }
+
+    /// Appends a value for each row that has `any`, and null for the others.
+    fn extend_where<'a>(
+        &mut self,
+        of_rows: impl Iterator<Item = &'a [u64]> + Clone,
+        any: impl Fn(&[u64]) -> bool,
+        value: impl Fn(&[u64]) -> T::Native,
+    ) {
+        self.valid.extend(of_rows.clone().map(&any));
         self.values.extend(of_rows.map(|words| if any(words) { value(words) } else { T::Native::default() }));
     }
 
@@ -73,12 +101,9 @@ impl Column {
         }
     }
 
-    /// Appends what was read of an accumulator for `rows` rows.
-    pub(super) fn extend(&mut self, output: &OutputSpec, read: &[u64], rows: usize) {
-        if rows == 0 {
-            return;
-        }
-        let of_rows = read.chunks_exact(read.len() / rows);
+    /// Appends what is made of what was read of an accumulator.
+    pub(super) fn extend(&mut self, output: &OutputSpec, read: Read<'_>) {
+        let of_rows = read.rows();
         let float = output.value_type == ValueType::Float;
         match (self, output.read.how) {
             (Self::Count(list), How::Count) => list.extend(of_rows.map(|words| words[0].cast_signed())),
@@ -94,6 +119,12 @@ impl Column {
             (Self::Float(list), How::Value) => {
                 list.extend(of_rows, |words| ordered_to_float(words[1].cast_signed()));
             }
+            // Places that hold no row are not valid.
+            (Self::Int(list), How::Rows { oldest, fold: Fold::At { or: None }, .. }) => list.extend_where(
+                of_rows,
+                |words| words[1] >> oldest & 1 == 1,
+                |words| words[2 + oldest].cast_signed(),
+            ),
             (column, How::Rows { newest, oldest, fold }) => {
                 for words in of_rows {
                     column.push_rows(&Rows { words, newest, oldest, float }, fold);
@@ -221,11 +252,16 @@ fn average(words: &[u64], float: bool) -> f64 {
     let sum = if float {
         wide::to_double_double(&words[1..5], FRACTION_BITS).0
     } else {
-        let sum = int_sum(&words[1..3]);
-        // Nearly always the first, which costs a tenth of the other.
-        if let Ok(sum) = i64::try_from(sum) { sum as f64 } else { long_to_float(sum) }
+        to_float(int_sum(&words[1..3]))
     };
     sum / words[0] as f64
+}
+
+#[inline]
+#[allow(clippy::cast_precision_loss)] // as above
+fn to_float(sum: i128) -> f64 {
+    // Nearly always the first, which costs a tenth of the other.
+    if let Ok(sum) = i64::try_from(sum) { sum as f64 } else { long_to_float(sum) }
 }
 
 /// Not inlined: a compiler would make one of this and the conversion of shorter numbers, at the cost of this.
@@ -266,8 +302,7 @@ fn spread_of_ints(words: &[u64], sample: bool) -> Option<f64> {
     let sum = i128::from(i64::try_from(int_sum(&words[1..3])).ok()?);
     let squares = (words[5] | words[6] == 0 && words[4] < 1 << 31).then(|| int_sum(&words[3..5]))?;
     let spread = n.checked_mul(squares)?.checked_sub(sum.checked_mul(sum)?)?;
-    #[allow(clippy::cast_precision_loss)] // the last step, as in SQL
-    Some(spread as f64 / (n * if sample { n - 1 } else { n }) as f64)
+    Some(to_float(spread) / to_float(n * if sample { n - 1 } else { n }))
 }
 
 /// A sum beyond an `i64` stays at its end: a rule that asks for "more than" still holds.

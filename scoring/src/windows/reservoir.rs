@@ -3,7 +3,8 @@
 //! Columns are numbers: window time, condition bits, the number of each key, each value. The newest
 //! events are in memory as they came; every [`SEGMENT_EVENTS`] of them are packed into a segment, which
 //! is written once and read again, a column at a time, by the tails that come by. A segment also holds
-//! the values of the keys that are first met in it, so that segments alone are enough to restore from.
+//! the values of the keys that are first met in it, so that segments, with those of the layers below, are enough to
+//! restore from.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -270,7 +271,9 @@ impl Reservoir {
             let here = edges[placed..].partition_point(|&edge| !passes(last, edge, inclusive));
             let range = placed..placed + here;
             let (edges, out) = (&edges[range.clone()], &mut out[range]);
-            if inclusive {
+            if edges.last().is_some_and(|&last| !passes(times[0], last, inclusive)) {
+                out.fill(count);
+            } else if inclusive {
                 place_all(times, edges, |time, edge| time <= edge, count, out);
             } else {
                 place_all(times, edges, |time, edge| time < edge, count, out);
@@ -421,7 +424,7 @@ fn passes(time: i64, edge: i64, inclusive: bool) -> bool {
 /// For each of `edges`, which rise: `before`, and how many of `times` pass it. Not all of them pass any. Made anew
 /// for each way of passing by the compiler.
 ///
-/// Several parts of the edges are placed at a time, since each step of one waits for the step before it.
+/// Several parts of the edges are placed at a time, since each edge of one waits for the one before it.
 fn place_all(
     times: &[i64],
     edges: &[i64],
@@ -430,28 +433,38 @@ fn place_all(
     out: &mut [usize],
 ) {
     const PARTS: usize = 4;
-    let count = |edge: i64| times.partition_point(|&time| passes(time, edge));
-    let ends: [usize; PARTS] = std::array::from_fn(|part| edges.len() * (part + 1) / PARTS);
-    let counts = ends.map(|end| end.checked_sub(1).map_or(0, |last| count(edges[last])));
-    // Where each part is: its next edge, and the events counted.
-    let mut at: [(usize, usize); PARTS] = std::array::from_fn(|part| {
-        part.checked_sub(1).map_or((0, 0), |before| (ends[before], counts[before]))
-    });
-    // One step passes an event or places an edge; which, is not worth guessing at.
-    let mut step = |(placed, count): &mut (usize, usize)| {
-        out[*placed] = before + *count;
-        let passed = usize::from(passes(times[*count], edges[*placed]));
-        *count += passed;
-        *placed += 1 - passed;
-    };
-    let steps = |part: usize| (ends[part] - at[part].0) + (counts[part] - at[part].1);
-    for _ in 0..(0..PARTS).map(steps).min().unwrap_or(0) {
-        at.iter_mut().for_each(&mut step);
-    }
-    for (at, end) in at.iter_mut().zip(ends) {
-        while at.0 < end {
-            step(at);
+    /// Events looked at together: mostly more than pass between two edges, so that how many do is no branch.
+    const TOGETHER: usize = 4;
+    let place = |count: &mut usize, edge: i64, out: &mut usize| {
+        while let Some(next) = times.get(*count..*count + TOGETHER) {
+            let passed = next.iter().map(|&time| usize::from(passes(time, edge))).sum::<usize>();
+            *count += passed;
+            if passed < TOGETHER {
+                *out = before + *count;
+                return;
+            }
         }
+        *count += times[*count..].partition_point(|&time| passes(time, edge));
+        *out = before + *count;
+    };
+    let in_part = edges.len() / PARTS;
+    let mut counts: [usize; PARTS] = std::array::from_fn(|part| {
+        let first = edges.get(part * in_part);
+        first.map_or(0, |&edge| times.partition_point(|&time| passes(time, edge)))
+    });
+    let (parts, rest) = out.split_at_mut(in_part * PARTS);
+    if in_part > 0 {
+        let mut parts = parts.chunks_exact_mut(in_part);
+        let parts: [&mut [usize]; PARTS] = std::array::from_fn(|_| parts.next().expect("there are so many"));
+        let edges: [&[i64]; PARTS] = std::array::from_fn(|part| &edges[part * in_part..][..in_part]);
+        for at in 0..in_part {
+            for part in 0..PARTS {
+                place(&mut counts[part], edges[part][at], &mut parts[part][at]);
+            }
+        }
+    }
+    for (edge, out) in edges[in_part * PARTS..].iter().zip(rest) {
+        place(&mut counts[PARTS - 1], *edge, out);
     }
 }
 

@@ -13,7 +13,7 @@ use super::layout::{Layout, Leave, Placed, RepeatsOf};
 use super::records::KeyOf;
 use super::reservoir::{CONDITIONS, KEYS, Reservoir, TIME};
 use super::segment::Segment;
-use super::spec::WindowPlan;
+use super::spec::{Lender, WindowPlan};
 use super::state::{STEP_EVENTS, WindowState, first_reservoir};
 use crate::binary::Reader;
 use crate::error::{ScoreError, SnapshotError};
@@ -21,12 +21,13 @@ use crate::store::SegmentStore;
 
 impl WindowState {
     /// Restores what [`Self::write`] wrote under an equal plan. Accumulators are not stored: they are
-    /// what the events between two tails add up to.
+    /// what the events between two tails add up to. `lower` are the layers below, restored.
     pub(crate) fn restore(
         plan: Arc<WindowPlan>,
         layer: usize,
         store: Arc<dyn SegmentStore>,
         input: &mut Reader<'_>,
+        lower: &[Self],
     ) -> Result<Self, SnapshotError> {
         let layout = Arc::new(Layout::new(&plan));
         let newest = input.u64()?;
@@ -55,35 +56,41 @@ impl WindowState {
         state.restore_labels(labels.into_iter().chain(records.labels.iter().copied()));
         state.new_labels = records.labels;
         keys.extend(records.keys.into_iter().map(|key| (newest, key)));
-        state.restore_keys(&keys)?;
+        state.restore_keys(&keys, lower)?;
         state.restore_ranges().map_err(unreadable)?;
         state.restore_histories(&keys).map_err(unreadable)?;
         Ok(state)
     }
 
-    fn restore_keys(&mut self, records: &[(u64, KeyOf)]) -> Result<(), SnapshotError> {
+    fn restore_keys(&mut self, records: &[(u64, KeyOf)], lower: &[Self]) -> Result<(), SnapshotError> {
         for (home, (record, value)) in records {
             let dictionary = self.dictionaries.get_mut(record.dictionary);
             let dictionary = dictionary.ok_or(SnapshotError::Damaged("a key of an unknown dictionary"))?;
             dictionary.place(record.id, value, *home);
         }
-        let layout = Arc::clone(&self.layout);
-        for (tail, spec) in layout.tails.iter().enumerate() {
-            for &dictionary in &spec.releases {
-                let range = self.tails[tail]..self.reservoir.next_seq();
-                let held = &mut self.dictionaries[dictionary];
-                for part in parts(range) {
-                    let mut ids = Vec::new();
-                    self.reservoir.gather(KEYS + dictionary, part.clone(), &mut ids).map_err(unreadable)?;
-                    if !ids.iter().zip(part).all(|(&id, seq)| held.hold(key(id), seq)) {
-                        return Err(SnapshotError::Damaged("an event has a key that no segment knows"));
+        let (plan, layout) = (Arc::clone(&self.plan), Arc::clone(&self.layout));
+        for (index, spec) in plan.dictionaries.iter().enumerate() {
+            let reads =
+                layout.tails.iter().zip(&self.tails).filter(|(t, _)| t.columns.contains(&(KEYS + index)));
+            let oldest = reads.map(|(_, &seq)| seq).min().unwrap_or(self.reservoir.next_seq());
+            for part in parts(oldest..self.reservoir.next_seq()) {
+                let mut ids = Vec::new();
+                self.reservoir.gather(KEYS + index, part.clone(), &mut ids).map_err(unreadable)?;
+                let mut known = ids.iter().map(|&id| key(id)).zip(part);
+                let known = match spec.lender {
+                    None => known.all(|(id, seq)| self.dictionaries[index].hold(id, seq)),
+                    Some(Lender { layer, dictionary }) => {
+                        known.all(|(id, _)| lower[layer].dictionaries[dictionary].is_live(id))
                     }
-                    self.reservoir.keep_unpacked(&[]);
+                };
+                if !known {
+                    return Err(SnapshotError::Damaged("an event has a key that no segment knows"));
                 }
+                self.reservoir.keep_unpacked(&[]);
             }
         }
         self.dictionaries.iter_mut().for_each(Dictionary::index);
-        self.make_room();
+        self.make_room(lower);
         Ok(())
     }
 
@@ -96,7 +103,7 @@ impl WindowState {
                 self.enter_repeats(index, &layout.repeats[index], part.clone())?;
             }
             for (index, placed) in layout.placed.iter().enumerate() {
-                let Leave::Tail { tail: leave, .. } = placed.leave else { continue };
+                let Leave::Tail(leave) = placed.leave else { continue };
                 let inside = self.entered(&part, self.tails[leave], placed.enter);
                 if !inside.is_empty() {
                     self.enter_all(index, placed, inside)?;
@@ -132,9 +139,7 @@ impl WindowState {
 
     /// Lets events enter the frame of one accumulator.
     fn enter_all(&mut self, index: usize, placed: &Placed, part: Range<u64>) -> Result<(), ScoreError> {
-        let Leave::Tail { tail: leave, .. } = placed.leave else {
-            unreachable!("histories are restored apart")
-        };
+        let Leave::Tail(leave) = placed.leave else { unreachable!("histories are restored apart") };
         let frame_from = self.tails[leave];
         let mut column = |column: usize| {
             let mut values = Vec::new();
@@ -155,13 +160,12 @@ impl WindowState {
         let seqs: Vec<i64> = (part.start.cast_signed()..part.end.cast_signed()).collect();
         let steps: Vec<Step> = (0..seqs.len()).map(|event| Step::new(event, 1, false)).collect();
         let words = placed.place.at..placed.place.at + placed.place.words;
-        let mut lines = Vec::new();
-        self.words[placed.key].lines(&words, keys.iter().map(|&id| key(id) as usize), &mut lines);
+        let spans = self.words[placed.key].spans(&[words]);
         let course = Course { seqs: &seqs, keys: &keys, conditions: &conditions, values: &values };
         self.counted[index] |= conditions.iter().any(|&bits| holds(bits, placed.place.mask));
         let state = &mut self.words[placed.key];
         with_accumulator!(&mut self.kinds[index], accumulator => {
-            drive_through(accumulator, state, placed.place, course, Walk { steps: &steps, lines: &lines });
+            drive_through(accumulator, state, placed.place, course, Walk { steps: &steps, spans: &spans });
         }, ring => unreachable!("rows are kept by history"));
         Ok(())
     }
@@ -243,7 +247,7 @@ impl WindowState {
                     conditions: of_row(CONDITIONS),
                     values: of_row(placed.column.unwrap_or(TIME)),
                 };
-                let (state, mut out) = (&mut self.words[dictionary], Vec::new());
+                let (state, mut out) = (&mut self.words[dictionary], vec![0; placed.place.words]);
                 with_accumulator!(&mut self.kinds[index], accumulator => {
                     drive_history(accumulator, state, placed.place, (&enter, &[]), &mut out);
                 }, ring => drive_history(&mut Ring, state, placed.place, (&enter, &[]), &mut out));

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::accumulate::{Accumulate as _, Count, History as _, IntSum, Ring, key};
+use super::accumulate::{History as _, Ring, key};
 use super::chunked::{AHEAD, Chunked};
-use super::course::Happening;
-use super::drive::{Course, Feed, Place, Walk, drive, drive_history, read_only, room_for};
+use super::drive::{Course, Feed, Walk, drive, drive_history, read_only, room_for};
+use super::grouping::Group;
 use super::kind::{Kind, with_accumulator};
-use super::lanes::{self, Lane};
-use super::layout::{Layout, Leave, Placed, Silence, Window};
-use super::read::Column;
+use super::lanes::{Lanes, Summed};
+use super::layout::{Layout, Leave, Placed, Silence};
+use super::read::{Column, Read};
 use super::reservoir::{CONDITIONS, KEYS, TIME};
 use super::spec::WindowPlan;
 use super::state::WindowState;
@@ -44,7 +44,6 @@ impl WindowState {
             self.run_history(index, &expired, rows, first_seq, outputs);
             probe.states(&[index]);
         }
-        self.note_counted(rows[TIME].len(), outputs);
         self.run_windows(&layout, rows, outputs, probe);
         self.release(&layout);
     }
@@ -66,7 +65,7 @@ impl WindowState {
     }
 
     /// Takes windows through the step, one after the other: what the loops of one touch stays near meanwhile. Its first
-    /// loop asks for it.
+    /// loop asks for it. Of what no event at hand counts for, there is only what it reads.
     fn run_windows(
         &mut self,
         layout: &Layout,
@@ -74,34 +73,56 @@ impl WindowState {
         outputs: &mut [Column],
         probe: &mut dyn Probe,
     ) {
-        let Self { plan, words, kinds, courses, counted, spare, lines, read, .. } = self;
+        let Self { plan, words, kinds, courses, counted, read, .. } = self;
         for window in &layout.windows {
             let (keys, happening) = (rows[KEYS + window.key], &courses[window.course]);
-            let state = &mut words[window.key];
-            let units = units(layout, window, happening, kinds, keys.len(), spare);
-            let steps = happening.steps();
-            lines.clear();
-            if !units.is_empty() {
-                state.lines(&window.words, happening.keys(window.key, steps), lines);
-            }
-            let mut lines = lines.as_slice();
-            for unit in units {
-                let walk = Walk { steps, lines: std::mem::take(&mut lines) };
-                let then = |index: usize, read: &[u64]| {
-                    show(plan, &layout.placed[index], read, keys.len(), outputs);
-                };
-                let accumulators = unit.run((kinds, state), walk, keys.len(), then, spare);
-                probe.states(&accumulators);
-            }
-            for &index in window.groups.iter().flat_map(|group| &group.all).chain(&window.singles) {
-                let placed = &layout.placed[index];
-                if counted[index] && happening.passes_by(placed.place.mask) {
-                    with_accumulator!(&kinds[index], accumulator => {
-                        read_only(accumulator, state, placed.place, keys, read);
-                    }, ring => unreachable!("rows are kept by history"));
-                    show(plan, placed, read, keys.len(), outputs);
-                    probe.states(&[index]);
+            let (spec, state) = (&layout.courses[window.course], &mut words[window.key]);
+            let counts = |&index: &usize| !happening.passes_by(layout.placed[index].place.mask);
+            let (groups, idle): (Vec<_>, Vec<_>) =
+                window.groups.iter().partition(|(_, group)| group.all.iter().any(counts));
+            let (singles, idle_singles): (Vec<usize>, Vec<usize>) =
+                window.singles.iter().partition(|index| counts(index));
+            let spans = state.spans(&window.words);
+            let mut spans = spans.as_slice();
+            let mut walk = || Walk { steps: happening.steps(), spans: std::mem::take(&mut spans) };
+            for (at, group) in groups {
+                let lanes = lanes(layout, group, *at, |placed| happening.of(spec, placed));
+                let course = happening.of(spec, &layout.placed[group.frames[0][0]]);
+                let stride = lanes.words() * lanes.frames;
+                let out = room_for(keys.len(), stride, read);
+                lanes.run(state, course, walk(), out);
+                let words = &out[..keys.len() * stride];
+                for &index in &group.all {
+                    let placed = &layout.placed[index];
+                    counted[index] = true;
+                    show(plan, placed, Read { words, stride, at: placed.place.at - at }, outputs);
                 }
+                probe.states(&group.all);
+            }
+            for index in singles {
+                let placed = &layout.placed[index];
+                counted[index] = true;
+                with_accumulator!(&mut kinds[index], accumulator => {
+                    let stride = accumulator.words_shown(placed.place.words);
+                    let out = room_for(keys.len(), stride, read);
+                    drive(accumulator, state, placed.place, happening.of(spec, placed), walk(), out);
+                    show(plan, placed, Read { words: &out[..keys.len() * stride], stride, at: 0 }, outputs);
+                }, ring => unreachable!("rows are kept by history"));
+                probe.states(&[index]);
+            }
+            for index in idle.iter().flat_map(|(_, group)| &group.all).chain(&idle_singles) {
+                let (index, placed) = (*index, &layout.placed[*index]);
+                if !counted[index] {
+                    each_output(placed, outputs, |column, _| column.extend_by_nothing(keys.len()));
+                    continue;
+                }
+                with_accumulator!(&kinds[index], accumulator => {
+                    let stride = accumulator.words_shown(placed.place.words);
+                    let out = &mut room_for(keys.len(), stride, read)[..keys.len() * stride];
+                    read_only(accumulator, state, placed.place, keys, out);
+                    show(plan, placed, Read { words: out, stride, at: 0 }, outputs);
+                }, ring => unreachable!("rows are kept by history"));
+                probe.states(&[index]);
             }
         }
     }
@@ -112,17 +133,6 @@ impl WindowState {
             for &dictionary in &spec.releases {
                 let ids = &passing.columns[KEYS + dictionary];
                 self.dictionaries[dictionary].release(passing.first_seq, ids);
-            }
-        }
-    }
-
-    /// Notes which accumulators events count for. The others, for which none ever did, read nothing.
-    fn note_counted(&mut self, rows: usize, outputs: &mut [Column]) {
-        for (counted, placed) in self.counted.iter_mut().zip(&self.layout.placed) {
-            let Leave::Tail { course, .. } = placed.leave else { continue };
-            *counted |= !self.courses[course].passes_by(placed.place.mask);
-            if !*counted {
-                each_output(placed, outputs, |column, _| column.extend_by_nothing(rows));
             }
         }
     }
@@ -147,11 +157,16 @@ impl WindowState {
             values: rows[placed.column.unwrap_or(CONDITIONS)],
         };
         let feeds = (&arriving, expired[silence].as_slice());
-        let (state, read) = (&mut self.words[placed.key], &mut self.read);
+        let state = &mut self.words[placed.key];
+        let stride = with_accumulator!(&self.kinds[index], accumulator => {
+            accumulator.words_shown(placed.place.words)
+        }, ring => Ring.words_shown(placed.place.words));
+        let out = room_for(keys.len(), stride, &mut self.read);
         with_accumulator!(&mut self.kinds[index], accumulator => {
-            drive_history(accumulator, state, placed.place, feeds, read);
-        }, ring => drive_history(&mut Ring, state, placed.place, feeds, read));
-        show(&self.plan, placed, read, keys.len(), outputs);
+            drive_history(accumulator, state, placed.place, feeds, out);
+        }, ring => drive_history(&mut Ring, state, placed.place, feeds, out));
+        let read = Read { words: &out[..keys.len() * stride], stride, at: 0 };
+        show(&self.plan, placed, read, outputs);
     }
 
     /// The keys that a silence ends, each with the row before which it does.
@@ -191,99 +206,24 @@ impl WindowState {
     }
 }
 
-/// What one loop takes through a window.
-struct Unit<'a> {
-    /// As indexes into the plan's: for lanes, counts and then sums.
-    accumulators: Vec<usize>,
-    course: Course<'a>,
-    run: Run<'a>,
-}
-
-enum Run<'a> {
-    Lanes { counts: Vec<Lane<'a>>, sums: Vec<Lane<'a>> },
-    Single { place: Place, out: Vec<u64> },
-}
-
-/// The loops over a window, of those accumulators that events at hand count for.
-fn units<'a>(
-    layout: &Layout,
-    window: &Window,
-    happening: &'a Happening,
-    kinds: &[Kind],
-    rows: usize,
-    spare: &mut Vec<Vec<u64>>,
-) -> Vec<Unit<'a>> {
-    let spec = &layout.courses[window.course];
-    let counting = |all: &[usize]| -> Vec<usize> {
-        all.iter().copied().filter(|&index| !happening.passes_by(layout.placed[index].place.mask)).collect()
-    };
-    let course = |index: usize| happening.of(spec, &layout.placed[index]);
-    let mut room = |words: usize| {
-        let mut out = spare.pop().unwrap_or_default();
-        room_for(rows, words, &mut out);
-        out
-    };
-    let mut units = Vec::with_capacity(window.groups.len() + window.singles.len());
-    for group in &window.groups {
-        let (mut accumulators, sums) = (counting(&group.counts), counting(&group.sums));
-        let mut lanes = |of: &[usize], words: usize| -> Vec<Lane<'a>> {
-            let lane = |&index: &usize| {
-                let Place { at, mask, .. } = layout.placed[index].place;
-                Lane { at, mask, values: course(index).values, out: room(words) }
-            };
-            of.iter().map(lane).collect()
-        };
-        let run = Run::Lanes { counts: lanes(&accumulators, Count::READ), sums: lanes(&sums, IntSum::READ) };
-        accumulators.extend(sums);
-        if let Some(&any) = accumulators.first() {
-            units.push(Unit { course: course(any), accumulators, run });
-        }
-    }
-    for index in counting(&window.singles) {
-        let place = layout.placed[index].place;
-        let words = with_accumulator!(&kinds[index], accumulator => accumulator.words_shown(place.words),
-            ring => unreachable!("rows are kept by history"));
-        let run = Run::Single { place, out: room(words) };
-        units.push(Unit { accumulators: vec![index], course: course(index), run });
-    }
-    units
-}
-
-impl Unit<'_> {
-    /// Takes it through a window, and calls `then` with each accumulator and what was read of `rows` rows. Returns
-    /// the accumulators, and gives back the room.
-    fn run(
-        self,
-        (kinds, state): (&mut [Kind], &mut Chunked<u64>),
-        walk: Walk<'_>,
-        rows: usize,
-        mut then: impl FnMut(usize, &[u64]),
-        spare: &mut Vec<Vec<u64>>,
-    ) -> Vec<usize> {
-        let read: Vec<Vec<u64>> = match self.run {
-            Run::Lanes { mut counts, mut sums } => {
-                lanes::run(&mut counts, &mut sums, state, self.course, walk);
-                counts.into_iter().chain(sums).map(|lane| lane.out).collect()
-            }
-            Run::Single { place, mut out } => {
-                with_accumulator!(&mut kinds[self.accumulators[0]], accumulator => {
-                    drive(accumulator, state, place, self.course, walk, &mut out);
-                }, ring => unreachable!("rows are kept by history"));
-                vec![out]
-            }
-        };
-        for (&index, read) in self.accumulators.iter().zip(read) {
-            let words = read.len() / (rows + 1);
-            then(index, &read[..rows * words]);
-            spare.push(read);
-        }
-        self.accumulators
+/// The lanes of a group whose words begin at `at`; `course` is what an accumulator sees of the events at hand.
+fn lanes<'a>(layout: &Layout, group: &Group, at: usize, course: impl Fn(&Placed) -> Course<'a>) -> Lanes<'a> {
+    // Frames only differ in when events leave them.
+    let placed = || group.frames[0].iter().map(|&index| &layout.placed[index]);
+    Lanes {
+        at,
+        frames: group.frames.len(),
+        counts: placed().take(group.counts).map(|placed| placed.place.mask).collect(),
+        sums: placed()
+            .skip(group.counts)
+            .map(|placed| Summed { mask: placed.place.mask, values: course(placed).values })
+            .collect(),
     }
 }
 
 /// Appends what was read of an accumulator to the outputs that are made of it.
-fn show(plan: &WindowPlan, placed: &Placed, read: &[u64], rows: usize, outputs: &mut [Column]) {
-    each_output(placed, outputs, |column, output| column.extend(&plan.outputs[output], read, rows));
+fn show(plan: &WindowPlan, placed: &Placed, read: Read<'_>, outputs: &mut [Column]) {
+    each_output(placed, outputs, |column, output| column.extend(&plan.outputs[output], read));
 }
 
 /// Calls `extend` with each output that is made of an accumulator, and its number.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::layout::Layout;
+
 /// The bits an event can carry: one for each condition, and for each of what tells repeats.
 pub(crate) const MAX_BITS: usize = 64;
 
@@ -64,6 +66,18 @@ pub(crate) struct DictionarySpec {
     pub(crate) inputs: Vec<usize>,
     /// For how long after an event its value keeps its number, in microseconds.
     pub(crate) keep_us: i64,
+    /// Who numbers the same values in a layer below and keeps the numbers for at least as long: there is no need to do
+    /// it twice.
+    pub(crate) lender: Option<Lender>,
+}
+
+/// A numbering of a layer below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lender {
+    /// The layer, as an index among those with windows.
+    pub(crate) layer: usize,
+    /// The dictionary there.
+    pub(crate) dictionary: usize,
 }
 
 /// When an event counts: its filter holds, and the argument is a value.
@@ -317,6 +331,42 @@ impl WindowPlan {
             output.read.of = kept.iter().position(|&k| k == stand_in).expect("the best is kept");
         }
         self.accumulators = kept.iter().map(|&i| self.accumulators[i]).collect();
+    }
+
+    /// Takes numbers from layers below, which are `lower`, where one numbers the same values and keeps the numbers for
+    /// at least as long. What a key's whole history says is saved with its value, so that such a key needs its own. And
+    /// there is a row for each number: where that would be wide, and most of them for keys that are needed no more, they
+    /// are not worth it.
+    pub(crate) fn borrow(&mut self, lower: &[&Self]) {
+        /// Words of a row that takes no more than its own number would: a cache line.
+        const NARROW: usize = 8;
+        /// How many times longer a wide row may be kept than it is needed.
+        const LONGER: i64 = 8;
+        let widths = Layout::new(self).words;
+        for (index, width) in widths.into_iter().enumerate() {
+            let has_history =
+                |a: &AccumulatorSpec| a.key == index && matches!(a.frame, Frame::History { .. });
+            if self.accumulators.iter().any(has_history) {
+                continue;
+            }
+            let own = &self.dictionaries[index];
+            let lends = |plan: &Self, other: &DictionarySpec| {
+                other.lender.is_none()
+                    && other.keep_us >= own.keep_us
+                    && (width <= NARROW || other.keep_us / LONGER <= own.keep_us)
+                    && plan.meanings(other).eq(self.meanings(own))
+            };
+            let lender = (0..).zip(lower).find_map(|(layer, plan)| {
+                let dictionary = plan.dictionaries.iter().position(|other| lends(plan, other))?;
+                Some(Lender { layer, dictionary })
+            });
+            self.dictionaries[index].lender = lender;
+        }
+    }
+
+    /// What the values of a dictionary are made of.
+    fn meanings<'a>(&'a self, dictionary: &'a DictionarySpec) -> impl Iterator<Item = &'a str> {
+        dictionary.inputs.iter().map(|&input| self.inputs[input].meaning.as_str())
     }
 
     /// What tells accumulators which events repeat a value, each once: for long frames, and for others of the same.

@@ -15,8 +15,8 @@ use super::layout::{Layout, MAX_FAMILIES};
 use super::read::Column;
 use super::records::{KeyRecord, LabelRecord, RecordsWriter};
 use super::repeats::Repeats;
-use super::reservoir::{CONDITIONS, Reservoir, SEGMENT_EVENTS, TIME};
-use super::spec::WindowPlan;
+use super::reservoir::{CONDITIONS, KEYS, Reservoir, SEGMENT_EVENTS, TIME};
+use super::spec::{Lender, WindowPlan};
 use crate::error::ScoreError;
 use crate::probe::{Probe, Stage};
 use crate::store::SegmentStore;
@@ -31,7 +31,12 @@ pub(super) const STEP_EVENTS: usize = 16_384;
 pub(crate) struct WindowState {
     pub(super) plan: Arc<WindowPlan>,
     pub(super) layout: Arc<Layout>,
+    /// Those of keys that are numbered here; the others are empty.
     pub(super) dictionaries: Vec<Dictionary>,
+    /// Per dictionary: the numbers of the rows of the last batch, for layers above. Such a layer has let go of all events
+    /// of a number before it is given to another value: that happens when the next batch comes, and by then the tails
+    /// of all layers have passed what the longest of their windows had of it.
+    numbers: Vec<Vec<i64>>,
     /// Per dictionary: a row of words per key.
     pub(super) words: Vec<Chunked<u64>>,
     /// What accumulators keep beside words, one each.
@@ -58,14 +63,10 @@ pub(crate) struct WindowState {
     pub(super) tails: Vec<u64>,
     /// Per tail: the events it passes in a step, reused.
     pub(super) passing: Vec<Passing>,
-    /// Per frame: what happens in it in a step, reused.
+    /// Per course: what happens in it in a step, reused.
     pub(super) courses: Vec<Happening>,
-    /// What a history, or an accumulator that is only read, read in a step, reused.
+    /// What a loop read in a step, reused.
     pub(super) read: Vec<u64>,
-    /// Room for what the loops over a window read, reused.
-    pub(super) spare: Vec<Vec<u64>>,
-    /// Addresses of what comes next, reused.
-    pub(super) lines: Vec<usize>,
 }
 
 impl WindowState {
@@ -78,6 +79,7 @@ impl WindowState {
     pub(super) fn over(plan: Arc<WindowPlan>, layout: Arc<Layout>, reservoir: Reservoir) -> Self {
         Self {
             dictionaries: plan.dictionaries.iter().map(|_| Dictionary::new()).collect(),
+            numbers: Vec::new(),
             words: layout.words.iter().map(|&width| Chunked::new(width)).collect(),
             kinds: plan.accumulators.iter().map(|&spec| Kind::new(&plan, spec)).collect(),
             counted: vec![false; layout.placed.len()],
@@ -93,8 +95,6 @@ impl WindowState {
             passing: layout.tails.iter().map(|_| Passing::new(layout.columns)).collect(),
             courses: layout.courses.iter().map(|_| Happening::new(layout.columns)).collect(),
             read: Vec::new(),
-            spare: Vec::new(),
-            lines: Vec::new(),
             layout,
             plan,
         }
@@ -108,25 +108,23 @@ impl WindowState {
     }
 
     /// Takes in a batch whose `times_us` rise strictly, also from the batch before, and labels that become
-    /// known between its rows; returns the window columns of each of its rows in the plan's order.
+    /// known between its rows; returns the window columns of each of its rows in the plan's order. `lower` are the
+    /// layers below, which have taken in the batch.
     pub(crate) fn process(
         &mut self,
         batch: &RecordBatch,
         times_us: &[i64],
         labels: &[Label],
+        lower: &[Self],
         probe: &mut dyn Probe,
     ) -> Result<Vec<ArrayRef>, ScoreError> {
         let rows = times_us.len();
-        let columns = prepare(
-            &self.plan,
-            batch,
-            times_us,
-            self.reservoir.next_seq(),
-            &mut self.dictionaries,
-            &mut self.records,
-            probe,
-        )?;
-        self.make_room();
+        let lent = |lender: Lender| lower[lender.layer].numbers[lender.dictionary].as_slice();
+        let first_seq = self.reservoir.next_seq();
+        let (dictionaries, new_keys) = (&mut self.dictionaries, &mut self.records);
+        let mut columns =
+            prepare(&self.plan, batch, times_us, first_seq, (dictionaries, new_keys), lent, probe)?;
+        self.make_room(lower);
         let mut outputs: Vec<Column> = self.plan.outputs.iter().map(|o| Column::new(o, rows)).collect();
         let labels = self.settle(labels, times_us)?;
         let mut labels = labels.as_slice();
@@ -145,6 +143,7 @@ impl WindowState {
         }
         self.label_all(labels, rows)?;
         self.keep_unpacked();
+        self.numbers = columns.drain(KEYS..).take(self.dictionaries.len()).collect();
         probe.ended(Stage::Tails);
         outputs.into_iter().zip(&self.plan.outputs).map(|(column, output)| column.finish(output)).collect()
     }
@@ -155,9 +154,12 @@ impl WindowState {
         self.reservoir.keep_unpacked(&places.collect::<Vec<_>>());
     }
 
-    pub(super) fn make_room(&mut self) {
-        for (dictionary, words) in self.dictionaries.iter().zip(&mut self.words) {
-            words.grow(dictionary.capacity());
+    /// Makes sure that each key has a row; `lower` are the layers below.
+    pub(super) fn make_room(&mut self, lower: &[Self]) {
+        for (index, words) in self.words.iter_mut().enumerate() {
+            let lender = self.plan.dictionaries[index].lender;
+            let numbered = lender.map(|lender| &lower[lender.layer].dictionaries[lender.dictionary]);
+            words.grow(numbered.unwrap_or(&self.dictionaries[index]).capacity());
         }
     }
 
