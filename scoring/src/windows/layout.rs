@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::drive::Place;
-use super::grouping::{Group, grouped};
+use super::grouping::{Group, Grouped, grouped};
 use super::kind::words_of;
 use super::repeats::{self, Pairs};
 use super::reservoir::{CONDITIONS, FamilySpec, KEYS, TIME};
@@ -264,47 +264,47 @@ impl Layout {
                 .clone()
         };
         let mut courses: Vec<CourseSpec> = Vec::new();
-        let mut windows = grouped(plan);
+        let mut of_frames = grouped(plan);
         // What a loop touches as an event enters or leaves is side by side in the row of its key, and the loops of a key
         // come one after the other, so that its rows stay near.
-        windows.sort_by_key(|window| (window.key, window.starts_us.clone(), window.end_us));
-        let windows = windows.into_iter().map(|window| {
-            let key = window.key;
-            let enter = window.end_us.map(|us| place_of(true, us));
-            let leaves: Vec<usize> = window.starts_us.iter().map(|&us| place_of(false, us)).collect();
+        of_frames.sort_by_key(|window| (window.key, window.starts_us.clone(), window.end_us));
+        let mut windows = Vec::with_capacity(of_frames.len());
+        for Grouped { key, end_us, starts_us, groups: of_window, singles } in of_frames {
+            let enter = end_us.map(|us| place_of(true, us));
+            let leaves: Vec<usize> = starts_us.iter().map(|&us| place_of(false, us)).collect();
             let known = courses.iter().position(|c| (c.enter, &c.leaves) == (enter, &leaves));
             let course = known.unwrap_or_else(|| {
                 courses.push(CourseSpec { enter, leaves: leaves.clone(), ..CourseSpec::default() });
                 courses.len() - 1
             });
             let from = words[key];
-            let mut of_frames: Vec<Range<usize>> = Vec::new();
-            let mut groups = Vec::new();
-            for group in window.groups {
-                groups.push((words[key], group.clone()));
-                let mut together: Vec<(usize, Placed)> = Vec::new();
+            let mut spans = Vec::new();
+            let mut groups = Vec::with_capacity(of_window.len());
+            for group in of_window {
+                let at = words[key];
+                let mut together = Vec::with_capacity(group.all.len());
                 for (frame, &leave) in group.frames.iter().zip(&leaves) {
                     let begin = words[key];
-                    let of_frame = frame
-                        .iter()
-                        .map(|&index| (index, put(index, (enter, Leave::Tail(leave)), &mut words)));
-                    together.extend(of_frame);
-                    of_frames.push(begin..words[key]);
+                    for &index in frame {
+                        together.push((index, put(index, (enter, Leave::Tail(leave)), &mut words)));
+                    }
+                    spans.push(begin..words[key]);
                 }
                 let masks: Vec<u64> = together.iter().map(|(_, placed)| placed.place.mask).collect();
                 for (index, placed) in together {
                     courses[course].takes(plan, index, &placed, &masks);
                 }
+                groups.push((at, group));
             }
-            for &index in &window.singles {
+            for &index in &singles {
                 let placed = put(index, (enter, Leave::Tail(leaves[0])), &mut words);
                 courses[course].takes(plan, index, &placed, &[placed.place.mask]);
             }
-            let several = leaves.len() > 1;
-            let spans = std::iter::once(from..words[key]).chain(of_frames.into_iter().filter(|_| several));
-            Window { key, course, words: spans.collect(), groups, singles: window.singles }
-        });
-        let windows: Vec<Window> = windows.collect();
+            // One frame is all of them.
+            spans.truncate(if leaves.len() > 1 { spans.len() } else { 0 });
+            spans.insert(0, from..words[key]);
+            windows.push(Window { key, course, words: spans, groups, singles });
+        }
         let history_at = words.clone();
         let mut silences: Vec<Silence> = Vec::new();
         let mut histories = Vec::new();
