@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array as _, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions};
-use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::{Float64Type, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Float64Type, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::ColumnarValue;
+use datafusion::logical_expr::{ColumnarValue, Operator};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::expressions::{
+    BinaryExpr, CastExpr, Column, IsNotNullExpr, IsNullExpr, Literal, NotExpr,
+};
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns, split_conjunction};
 
 use super::bounds::{Bound, Ranges};
@@ -28,10 +30,21 @@ pub(super) struct Condition {
     reads: Vec<usize>,
     schema: SchemaRef,
     /// All have to be true of a row.
-    conjuncts: Vec<Arc<dyn PhysicalExpr>>,
+    conjuncts: Vec<Conjunct>,
     observed: Arc<dyn PhysicalExpr>,
     limit: Arc<dyn PhysicalExpr>,
 }
+
+/// A part of a condition.
+#[derive(Debug, Clone)]
+struct Conjunct {
+    expr: Arc<dyn PhysicalExpr>,
+    /// Whether it fails on no row: then it may be asked of those as well on which others do not hold.
+    never_fails: bool,
+}
+
+/// Rows are picked before the next conjunct where at most one in so many is left: above, that costs more than it saves.
+const PICK_ONE_IN: usize = 8;
 
 /// A row on which a condition holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,8 +69,10 @@ impl Condition {
         let mut conjuncts = split_conjunction(&when);
         // What has a bound is a comparison with a constant: cheap, and it leaves few rows to the others.
         conjuncts.sort_by_key(|conjunct| Bound::of(conjunct, schema) == Bound::Unknown);
-        let conjuncts =
-            conjuncts.into_iter().map(|conjunct| reassign_expr_columns(Arc::clone(conjunct), &own));
+        let conjuncts = conjuncts.into_iter().map(|conjunct| {
+            let expr = reassign_expr_columns(Arc::clone(conjunct), &own)?;
+            Ok::<_, DataFusionError>(Conjunct { never_fails: never_fails(&expr, &own), expr })
+        });
         Ok(Self {
             bound: Bound::of(&when, schema),
             conjuncts: conjuncts.collect::<Result<_, _>>()?,
@@ -85,20 +100,35 @@ impl Condition {
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let mut left =
             RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(failed)?;
-        let mut rows: Vec<usize> = (0..batch.num_rows()).collect();
-        for conjunct in &self.conjuncts {
-            let holds = evaluate(rule, &**conjunct, &left)?;
-            let holds = holds.as_boolean();
-            // Rows where the condition is NULL do not match.
-            let holds = holds.values() & holds.nulls().map_or(holds.values(), NullBuffer::inner);
-            match holds.count_set_bits() {
-                0 => return Ok(Vec::new()),
-                all if all == rows.len() => {}
-                _ => {
-                    rows = holds.set_indices().map(|at| rows[at]).collect();
-                    left = filter_record_batch(&left, &BooleanArray::new(holds, None)).map_err(failed)?;
-                }
+        // All of them at first.
+        let mut rows: Option<Vec<usize>> = None;
+        let mut pick = |left: &mut RecordBatch, holds: BooleanBuffer| -> Result<(), ScoreError> {
+            if holds.count_set_bits() < left.num_rows() {
+                let row = |at: usize| rows.as_ref().map_or(at, |rows| rows[at]);
+                rows = Some(holds.set_indices().map(row).collect());
+                *left = filter_record_batch(left, &BooleanArray::new(holds, None)).map_err(failed)?;
             }
+            Ok(())
+        };
+        // Of the rows that are left, those on which the conjuncts so far hold.
+        let mut holds: Option<BooleanBuffer> = None;
+        for Conjunct { expr, never_fails } in &self.conjuncts {
+            let few = |holds: &mut BooleanBuffer| holds.count_set_bits() <= left.num_rows() / PICK_ONE_IN;
+            if let Some(holds) = holds.take_if(|holds| !never_fails || few(holds)) {
+                pick(&mut left, holds)?;
+            }
+            let own = evaluate(rule, &**expr, &left)?;
+            let own = own.as_boolean();
+            // Rows where the condition is NULL do not match.
+            let own = own.values() & own.nulls().map_or(own.values(), NullBuffer::inner);
+            let both = holds.map_or_else(|| own.clone(), |holds| &holds & &own);
+            if both.count_set_bits() == 0 {
+                return Ok(Vec::new());
+            }
+            holds = Some(both);
+        }
+        if let Some(holds) = holds {
+            pick(&mut left, holds)?;
         }
         let figures = |expr: &Arc<dyn PhysicalExpr>| -> Result<Vec<f64>, ScoreError> {
             let figures = evaluate(rule, &**expr, &left)?;
@@ -108,11 +138,38 @@ impl Condition {
         };
         let figures = figures(&self.observed)?.into_iter().zip(figures(&self.limit)?);
         Ok(rows
+            .unwrap_or_else(|| (0..batch.num_rows()).collect())
             .into_iter()
             .zip(figures)
             .map(|(row, (observed, limit))| Hit { row, observed, limit })
             .collect())
     }
+}
+
+/// Whether an expression over rows of `schema` fails on none, whatever is in it: not all of those that never do are
+/// known.
+fn never_fails(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
+    let is = |expr: &Arc<dyn PhysicalExpr>, wanted: fn(&DataType) -> bool| {
+        expr.data_type(schema).is_ok_and(|of| wanted(&of))
+    };
+    let is_double = |of: &DataType| *of == DataType::Float64;
+    let by_itself = if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
+        match binary.op() {
+            Operator::Eq | Operator::NotEq | Operator::And | Operator::Or => true,
+            Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => true,
+            Operator::Plus | Operator::Minus | Operator::Multiply => is(expr, is_double),
+            _ => false,
+        }
+    } else if let Some(cast) = expr.downcast_ref::<CastExpr>() {
+        is(expr, is_double) && is(cast.expr(), DataType::is_integer)
+    } else {
+        expr.is::<Column>()
+            || expr.is::<Literal>()
+            || expr.is::<NotExpr>()
+            || expr.is::<IsNullExpr>()
+            || expr.is::<IsNotNullExpr>()
+    };
+    by_itself && expr.children().into_iter().all(|child| never_fails(child, schema))
 }
 
 /// The expression with its constant parts computed, casts of constants above all. What fails is left as it
