@@ -75,6 +75,15 @@ pub enum ScoreError {
         /// What is wrong with it.
         source: SnapshotError,
     },
+    /// A frame has more events than can be counted.
+    #[error(
+        "the longest frame reaches back over {events} events, and may over 4294967295: shorten it, or spread \
+         transactions over more partitions"
+    )]
+    LongFrame {
+        /// How many.
+        events: u64,
+    },
     /// An expression does not give what its type says.
     #[error("evaluating `{expression}`: {source}")]
     Evaluate {

@@ -79,9 +79,13 @@ impl Accumulate for Count {
     }
 }
 
-/// The sum of integers: `[n, low, high]`.
+/// The sum of integers in a frame: `[n | the upper 32 of its 96 bits << 32, the lower 64]`, read as `[n, low, high]`.
+/// [`FRAME_EVENTS`] of any size fit.
 #[derive(Debug, Default)]
 pub(super) struct IntSum;
+
+/// The most events in a frame.
+pub(super) const FRAME_EVENTS: u64 = u32::MAX as u64;
 
 /// An integer times 1, -1 or 0, without a multiplication.
 #[inline(always)]
@@ -92,45 +96,90 @@ pub(super) fn times(value: i64, sign: i64) -> i128 {
     i128::from((value & counts) ^ negative) - i128::from(negative)
 }
 
-/// A sum and an amount more, in two words.
-#[inline(always)]
-pub(super) fn plus(sum: i128, amount: i128) -> (u64, u64) {
-    let sum = sum.wrapping_add(amount);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the two halves
-    {
-        (sum as u64, (sum >> 64) as u64)
-    }
-}
-
 /// The sum in two words.
 #[inline(always)]
 pub(super) fn int_sum(words: &[u64]) -> i128 {
     (i128::from(words[1].cast_signed()) << 64) | i128::from(words[0])
 }
 
+impl IntSum {
+    /// Adds an amount, no larger than an integer, that comes with an event that enters (`sign` 1), leaves (-1) or passes
+    /// by (0), and returns what is read.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the two halves
+    pub(super) fn add(words: &mut [u64], sign: i64, amount: i128) -> [u64; Self::READ] {
+        let (low, carried) = words[1].overflowing_add(amount as u64);
+        let more = ((amount >> 64) as u64).wrapping_add(u64::from(carried));
+        words[0] = words[0].wrapping_add_signed(sign).wrapping_add(more << 32);
+        words[1] = low;
+        Self::unpacked(words)
+    }
+
+    #[inline(always)]
+    const fn unpacked(words: &[u64]) -> [u64; Self::READ] {
+        [words[0] & FRAME_EVENTS, words[1], (words[0].cast_signed() >> 32).cast_unsigned()]
+    }
+}
+
 impl Accumulate for IntSum {
-    const WORDS: usize = 3;
+    const WORDS: usize = 2;
     const READ: usize = 3;
 
     #[inline(always)]
     fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
-        words[0] = words[0].wrapping_add_signed(sign);
-        (words[1], words[2]) = plus(int_sum(&words[1..3]), times(item.value, sign));
+        Self::add(words, sign, times(item.value, sign));
+    }
+
+    #[inline(always)]
+    fn read(&self, words: &[u64], out: &mut [u64]) {
+        out.copy_from_slice(&Self::unpacked(words));
     }
 }
 
-/// The sum of integers and of their squares: `[n, sum (2), squares (4)]`.
+/// The sum of integers in a frame and of their squares: `[sum (2), squares (3)]`, read as `[n, sum (2), squares (4)]`.
 #[derive(Debug, Default)]
 pub(super) struct IntSquares;
 
 impl Accumulate for IntSquares {
-    const WORDS: usize = 7;
+    const WORDS: usize = IntSum::WORDS + 3;
     const READ: usize = 7;
 
     #[inline(always)]
     fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
         IntSum.apply(words, sign, item);
-        wide::add(&mut words[3..7], wide::signed(wide::square_of_int(item.value), sign));
+        wide::add(&mut words[IntSum::WORDS..], wide::signed(wide::square_of_int(item.value), sign));
+    }
+
+    #[inline(always)]
+    fn read(&self, words: &[u64], out: &mut [u64]) {
+        let (sum, squares) = words.split_at(IntSum::WORDS);
+        let [n, low, high] = IntSum::unpacked(sum);
+        out.copy_from_slice(&[n, low, high, squares[0], squares[1], squares[2], 0]);
+    }
+}
+
+/// The sum of all integers, and of their squares when asked: `[n, sum (2), squares (4)]`.
+#[derive(Debug, Default)]
+pub(super) struct IntSumEver<const SQUARES: bool>;
+
+impl<const SQUARES: bool> Accumulate for IntSumEver<SQUARES> {
+    const WORDS: usize = if SQUARES { 7 } else { 3 };
+    const READ: usize = Self::WORDS;
+
+    fn enter(&mut self, words: &mut [u64], item: Item) {
+        words[0] += 1;
+        let sum = int_sum(&words[1..3]).wrapping_add(i128::from(item.value));
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the two halves
+        {
+            (words[1], words[2]) = (sum as u64, (sum >> 64) as u64);
+        }
+        if SQUARES {
+            wide::add(&mut words[3..7], wide::square_of_int(item.value));
+        }
+    }
+
+    fn leave(&mut self, _: &mut [u64], _: Item) {
+        unreachable!("nothing leaves a frame without a beginning")
     }
 }
 
@@ -260,6 +309,8 @@ impl Accumulate for LastTwo {
 
 /// What is kept of all events of a key: nothing leaves.
 pub(super) trait History {
+    /// Words per key: `words`, for those that cannot tell by themselves.
+    fn words(&self, words: usize) -> usize;
     /// Words that [`Self::show`] writes, of an accumulator with `words` words a key.
     fn words_shown(&self, words: usize) -> usize;
     fn add(&mut self, words: &mut [u64], item: Item);
@@ -268,6 +319,12 @@ pub(super) trait History {
 }
 
 impl<A: Accumulate> History for A {
+    #[inline(always)]
+    fn words(&self, _: usize) -> usize {
+        A::WORDS
+    }
+
+    #[inline(always)]
     fn words_shown(&self, _: usize) -> usize {
         A::READ
     }
@@ -284,6 +341,10 @@ impl<A: Accumulate> History for A {
 }
 
 impl History for Ring {
+    fn words(&self, words: usize) -> usize {
+        words
+    }
+
     fn words_shown(&self, words: usize) -> usize {
         words
     }
@@ -310,5 +371,66 @@ impl History for Ring {
             *out = values[slot];
         }
         (out[0], out[1]) = (words[0] & u64::from(u32::MAX), valid_out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn sums_in_a_frame_are_those_of_wider_numbers(
+            steps in prop::collection::vec(
+                (prop_oneof![any::<i64>(), -3..4_i64, Just(i64::MIN), Just(i64::MAX)], -1..2_i64),
+                0..200,
+            ),
+        ) {
+            let mut frame = std::collections::VecDeque::new();
+            let (mut sum, mut squares) = ([0; IntSum::WORDS], [0; IntSquares::WORDS]);
+            for (value, sign) in steps {
+                let value = match sign {
+                    -1 => frame.pop_front(),
+                    1 => {
+                        frame.push_back(value);
+                        Some(value)
+                    }
+                    _ => Some(value),
+                };
+                let Some(value) = value else { continue };
+                let item = Item { seq: 0, key: 0, value, valid: true };
+                IntSum.apply(&mut sum, sign, item);
+                IntSquares.apply(&mut squares, sign, item);
+                let mut expected = [0; IntSquares::READ];
+                for &value in &frame {
+                    IntSumEver::<true>.enter(&mut expected, Item { value, ..item });
+                }
+                let (mut of_sum, mut of_squares) = ([0; IntSum::READ], [0; IntSquares::READ]);
+                IntSum.read(&sum, &mut of_sum);
+                IntSquares.read(&squares, &mut of_squares);
+                prop_assert_eq!(&of_sum, &expected[..3]);
+                prop_assert_eq!(of_squares, expected);
+                prop_assert_eq!(expected[0], frame.len() as u64);
+                let total: i128 = frame.iter().copied().map(i128::from).sum();
+                prop_assert_eq!(int_sum(&expected[1..3]), total);
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_as_fit_a_frame_fit_a_sum() {
+        for value in [i64::MIN, i64::MAX] {
+            // All but one of them, of this value.
+            let others = FRAME_EVENTS - 1;
+            let total = i128::from(others) * i128::from(value);
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the parts
+            let mut words = [others | ((total >> 64) as u64) << 32, total as u64];
+            IntSum.apply(&mut words, 1, Item { seq: 0, key: 0, value, valid: true });
+            let mut read = [0; IntSum::READ];
+            IntSum.read(&words, &mut read);
+            assert_eq!((read[0], int_sum(&read[1..])), (FRAME_EVENTS, total + i128::from(value)));
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! Frame of reference with bit packing, as column stores have it (Zukowski et al., 2006): no dependency
 //! between values, so a block decodes at about a nanosecond a value.
 
+use std::hint::select_unpredictable;
+
 use crate::binary::{Reader, Writer};
 use crate::error::SnapshotError;
 
@@ -23,26 +25,33 @@ pub(super) fn write(out: &mut Writer, values: &[i64]) {
 }
 
 fn pack(out: &mut Writer, block: &[i64], min: i64, width: u32) {
-    let (mut word, mut used) = (0_u64, 0_u32);
+    let mut words = [0; BLOCK + 1];
+    let (mut at, mut word, mut used) = (0, 0_u64, 0_u32);
+    // Without a branch on where words end, which few could guess.
     for value in block {
         let distance = value.wrapping_sub(min).cast_unsigned();
-        word |= distance.checked_shl(used).unwrap_or(0);
+        word |= distance << used;
+        words[at] = word;
+        // What does not fit, if the word is full: two shifts, since one by 64 is none.
+        let more = distance >> 1 >> (63 - used);
         used += width;
-        if used >= 64 {
-            out.u64(word);
-            used -= 64;
-            // What did not fit: nothing when the value ended with the word.
-            word = if used == 0 { 0 } else { distance >> (width - used) };
-        }
+        let full = used >= 64;
+        word = select_unpredictable(full, more, word);
+        at += usize::from(full);
+        used %= 64;
     }
     if used > 0 {
-        out.u64(word);
+        words[at] = word;
+        at += 1;
     }
+    words[..at].iter().for_each(|&word| out.u64(word));
 }
 
 /// Appends `count` values to `out`.
 pub(super) fn read(input: &mut Reader<'_>, count: usize, out: &mut Vec<i64>) -> Result<(), SnapshotError> {
     let mut left = count;
+    // Of a block, with room for what is read beyond its last value.
+    let mut bytes = [0; BLOCK * 8 + 16];
     while left > 0 {
         let in_block = left.min(BLOCK);
         let min = input.i64()?;
@@ -56,17 +65,16 @@ pub(super) fn read(input: &mut Reader<'_>, count: usize, out: &mut Vec<i64>) -> 
             out.resize(out.len() + in_block, min);
             continue;
         }
-        let mut words = [0; BLOCK + 1];
-        let bytes = input.take((in_block * width).div_ceil(64) * 8)?;
-        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
-            *word = u64::from_le_bytes(*bytes);
-        }
+        let packed = input.take((in_block * width).div_ceil(64) * 8)?;
+        bytes[..packed.len()].copy_from_slice(packed);
         let mask = u64::MAX >> (64 - width);
         out.extend((0..in_block).map(|i| {
-            let (at, shift) = (i * width / 64 % BLOCK, i * width % 64);
-            // Two shifts, since one by 64 is none: what of the next word belongs to this value, if any does.
-            let distance = words[at] >> shift | words[at + 1] << 1 << (63 - shift);
-            min.wrapping_add((distance & mask).cast_signed())
+            let (at, shift) = (i * width / 8 % (BLOCK * 8), i * width % 8);
+            // A value and the bits before it in its first byte are at most 71: nine bytes.
+            let around = u128::from_le_bytes(*bytes[at..].first_chunk().expect("there is room behind"));
+            #[allow(clippy::cast_possible_truncation)] // the lower half
+            let distance = (around >> shift) as u64 & mask;
+            min.wrapping_add(distance.cast_signed())
         }));
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use super::accumulate::{Accumulate, History, Item, key};
 use super::chunked::{AHEAD, Chunked, Span};
+use super::read::Read;
 
 /// Rows in order, with what one accumulator needs of them.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +131,8 @@ pub(super) struct Course<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Walk<'a> {
     pub(super) steps: &'a [Step],
+    /// How many rows are read.
+    pub(super) rows: usize,
     /// What they will touch of a key's row, by [`Step::frames`]; none where it is near.
     pub(super) spans: &'a [Span],
 }
@@ -190,15 +193,16 @@ impl Course<'_> {
     }
 }
 
-/// Runs an accumulator over what happens in its frame; `out`, with [`room_for`] all rows, gets what it reads of each.
-pub(super) fn drive<A: Accumulate>(
+/// Runs an accumulator over what happens in its frame, and returns what it reads of each row: it is in `out`.
+pub(super) fn drive<'a, A: Accumulate>(
     accumulator: &mut A,
     state: &mut Chunked<u64>,
     place: Place,
     course: Course<'_>,
     walk: Walk<'_>,
-    out: &mut [u64],
-) {
+    out: &'a mut Vec<u64>,
+) -> Read<'a> {
+    let out = room_for(walk.rows, A::READ, out);
     let course = course.even();
     let mut row = 0;
     for part in walk.parts() {
@@ -219,6 +223,7 @@ pub(super) fn drive<A: Accumulate>(
             row += step.reads();
         }
     }
+    Read::of(out, walk.rows, A::READ)
 }
 
 /// As [`drive`] over steps of which none reads a row.
@@ -229,46 +234,49 @@ pub(super) fn drive_through<A: Accumulate>(
     course: Course<'_>,
     walk: Walk<'_>,
 ) {
-    drive(accumulator, state, place, course, walk, &mut vec![0; A::READ]);
+    drive(accumulator, state, place, course, walk, &mut Vec::new());
 }
 
 /// As [`drive`], where no event counts: only reads.
-pub(super) fn read_only<A: Accumulate>(
+pub(super) fn read_only<'a, A: Accumulate>(
     accumulator: &A,
     state: &Chunked<u64>,
     place: Place,
     keys: &[i64],
-    out: &mut [u64],
-) {
+    out: &'a mut Vec<u64>,
+) -> Read<'a> {
+    let out = room_for(keys.len(), A::READ, out);
     for (&id, out) in keys.iter().zip(out.chunks_exact_mut(A::READ)) {
         accumulator.read(&state.row(key(id) as usize)[place.at..place.at + A::WORDS], out);
     }
+    Read::of(out, keys.len(), A::READ)
 }
 
 /// As [`drive`], for an accumulator of a key's whole history: nothing leaves, but a key in `expired`,
-/// (row, key) pairs in order, is forgotten before that row. `out` has room for all rows.
-pub(super) fn drive_history<H: History>(
+/// (row, key) pairs in order, is forgotten before that row.
+pub(super) fn drive_history<'a, H: History>(
     history: &mut H,
     state: &mut Chunked<u64>,
     place: Place,
     (rows, expired): (&Feed<'_>, &[(usize, u32)]),
-    out: &mut [u64],
-) {
-    let words = place.at..place.at + place.words;
+    out: &'a mut Vec<u64>,
+) -> Read<'a> {
+    let words = history.words(place.words);
     let mut expired = expired.iter().peekable();
     let shown = history.words_shown(place.words);
-    let out = &mut out[..rows.keys.len() * shown];
-    for (row, out) in out.chunks_exact_mut(shown).enumerate() {
+    let out = room_for(rows.keys.len(), shown, out);
+    for (row, out) in out.chunks_exact_mut(shown).take(rows.keys.len()).enumerate() {
         while let Some(&(_, gone)) = expired.next_if(|&&(before, _)| before <= row) {
-            state.row_mut(gone as usize)[words.clone()].fill(0);
+            state.part_mut(gone as usize, place.at, words).fill(0);
         }
-        let own = &mut state.row_mut(key(rows.keys[row]) as usize)[words.clone()];
+        let own = state.part_mut(key(rows.keys[row]) as usize, place.at, words);
         if let Some(item) = rows.item(row, place) {
             history.add(own, item);
         }
         history.show(own, out);
     }
     for &(_, gone) in expired {
-        state.row_mut(gone as usize)[words.clone()].fill(0);
+        state.part_mut(gone as usize, place.at, words).fill(0);
     }
+    Read::of(out, rows.keys.len(), shown)
 }

@@ -8,14 +8,14 @@ use std::ops::RangeInclusive;
 use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
 
 /// Counts, and also sums, in a loop: their parts stay in registers.
-pub(super) const SIDE_BY_SIDE: usize = 3;
+const SIDE_BY_SIDE: usize = 3;
 /// Frames in a loop: at least, since with two it saves less than it costs to come by their keys' rows once more for
 /// what has loops of its own, and at most.
 const FRAMES: RangeInclusive<usize> = 3..=8;
 
 /// One key and one or more frames in time that end together, with what is kept of them, as indexes into the plan's
 /// accumulators.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Grouped {
     /// The dictionary of the key.
     pub(super) key: usize,
@@ -30,7 +30,7 @@ pub(super) struct Grouped {
 }
 
 /// Counts and sums of integers that run side by side; at most [`SIDE_BY_SIDE`] of each in a frame.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Group {
     pub(super) counts: usize,
     pub(super) sums: usize,

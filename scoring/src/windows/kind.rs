@@ -1,7 +1,8 @@
 //! The kinds of accumulators, of which each has its own loop.
 
 use super::accumulate::{
-    Accumulate, Count, ExtremeEver, FirstEver, FloatSum, IntSquares, IntSum, Last, LastTwo, ring_words,
+    Accumulate, Count, ExtremeEver, FirstEver, FloatSum, IntSquares, IntSum, IntSumEver, Last, LastTwo,
+    ring_words,
 };
 use super::distinct::Distinct;
 use super::ordered::{Extreme, First};
@@ -17,6 +18,8 @@ pub(super) enum Kind {
     Count(Count),
     IntSum(IntSum),
     IntSquares(IntSquares),
+    IntSumEver(IntSumEver<false>),
+    IntSquaresEver(IntSumEver<true>),
     FloatSum(FloatSum<false>),
     FloatSquares(FloatSum<true>),
     Min(Extreme<true, 2>),
@@ -44,6 +47,8 @@ impl Kind {
             Keep::Distinct(_) if plan.told(&spec).is_some() => Self::Count(Count),
             Keep::Distinct(_) => Self::Distinct(Distinct::new()),
             Keep::Sum { value, squares } => match (plan.value_type(value), squares) {
+                (ValueType::Int, false) if history => Self::IntSumEver(IntSumEver),
+                (ValueType::Int, true) if history => Self::IntSquaresEver(IntSumEver),
                 (ValueType::Int, false) => Self::IntSum(IntSum),
                 (ValueType::Int, true) => Self::IntSquares(IntSquares),
                 (ValueType::Float, false) => Self::FloatSum(FloatSum),
@@ -71,6 +76,8 @@ macro_rules! with_accumulator {
             Kind::Count($accumulator) => $do,
             Kind::IntSum($accumulator) => $do,
             Kind::IntSquares($accumulator) => $do,
+            Kind::IntSumEver($accumulator) => $do,
+            Kind::IntSquaresEver($accumulator) => $do,
             Kind::FloatSum($accumulator) => $do,
             Kind::FloatSquares($accumulator) => $do,
             Kind::Min($accumulator) => $do,

@@ -137,10 +137,11 @@ impl WindowState {
                 conditions: &conditions,
                 values: &values,
             };
+            let walk = Walk { steps: &steps, rows: 0, spans: &[] };
             self.counted[index] = true;
             let state = &mut self.words[placed.key];
             with_accumulator!(&mut self.kinds[index], accumulator => {
-                drive_through(accumulator, state, placed.place, course, Walk { steps: &steps, spans: &[] });
+                drive_through(accumulator, state, placed.place, course, walk);
             }, ring => unreachable!("labels are for frames in time"));
         }
         Ok(())

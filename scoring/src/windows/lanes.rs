@@ -3,9 +3,10 @@
 //! Each is what [`Count`] and [`IntSum`] say; together they find the row of a key once per event, and not
 //! once each. Those of several frames that end together are entered at once.
 
-use super::accumulate::{Accumulate as _, Count, IntSum, int_sum, key, plus, times};
+use super::accumulate::{Accumulate as _, Count, IntSum, key, times};
 use super::chunked::Chunked;
-use super::drive::{Course, Walk, holds};
+use super::drive::{Course, Walk, holds, room_for};
+use super::read::Read;
 
 /// A sum.
 #[derive(Debug, Clone, Copy)]
@@ -29,14 +30,31 @@ pub(super) struct Lanes<'a> {
 }
 
 impl Lanes<'_> {
-    /// Words of one frame.
-    pub(super) fn words(&self) -> usize {
-        self.counts.len() * Count::WORDS + self.sums.len() * IntSum::WORDS
+    /// Words that are read of one frame.
+    fn read(&self) -> usize {
+        self.counts.len() * Count::READ + self.sums.len() * IntSum::READ
     }
 
-    /// Takes them through what happens in their frames; `out`, with [`room_for`](super::drive::room_for) all rows, gets
-    /// the words as they are at each.
-    pub(super) fn run(&self, state: &mut Chunked<u64>, course: Course<'_>, walk: Walk<'_>, out: &mut [u64]) {
+    /// Where each of them is in what [`Self::run`] reads of a row: of each frame, those of counts and then those of sums.
+    pub(super) fn places(&self) -> impl Iterator<Item = usize> {
+        let sums = self.counts.len() * Count::READ;
+        let of_frame = move |at: usize| {
+            let counts = (at..).step_by(Count::READ).take(self.counts.len());
+            counts.chain((at + sums..).step_by(IntSum::READ).take(self.sums.len()))
+        };
+        (0..self.frames).flat_map(move |frame| of_frame(frame * self.read()))
+    }
+
+    /// Takes them through what happens in their frames, and returns what is read at each row: it is in `out`.
+    pub(super) fn run<'a>(
+        &self,
+        state: &mut Chunked<u64>,
+        course: Course<'_>,
+        walk: Walk<'_>,
+        out: &'a mut Vec<u64>,
+    ) -> Read<'a> {
+        let stride = self.read() * self.frames;
+        let out = room_for(walk.rows, stride, out);
         macro_rules! widths {
             ($(($counts:literal, $sums:literal)),*) => {
                 match (self.counts.len(), self.sums.len()) {
@@ -66,6 +84,7 @@ impl Lanes<'_> {
             (3, 2),
             (3, 3)
         );
+        Read::of(out, walk.rows, stride)
     }
 
     fn side_by_side<const COUNTS: usize, const SUMS: usize, const SEVERAL: bool>(
@@ -78,7 +97,8 @@ impl Lanes<'_> {
         let course = course.even();
         let events = course.keys.len();
         let width = COUNTS * Count::WORDS + SUMS * IntSum::WORDS;
-        let all = if SEVERAL { self.frames * width } else { width };
+        let read = COUNTS * Count::READ + SUMS * IntSum::READ;
+        let frames = if SEVERAL { self.frames } else { 1 };
         let counts: [u64; COUNTS] = self.counts.as_slice().try_into().expect("just so many");
         let sums: [Summed<'_>; SUMS] = self.sums.as_slice().try_into().expect("just so many");
         let sums = sums.map(|sum| Summed { values: &sum.values[..events], ..sum });
@@ -103,9 +123,9 @@ impl Lanes<'_> {
                     let sign = step.counted(conditions, sum.mask);
                     (sign, times(sum.values[event], sign))
                 });
-                let out = &mut out[row * all..][..all];
-                let own = state.part_mut(key, self.at, all);
-                for (own, out) in own.chunks_exact_mut(width).zip(out.chunks_exact_mut(width)) {
+                let out = &mut out[row * frames * read..][..frames * read];
+                let own = state.part_mut(key, self.at, frames * width);
+                for (own, out) in own.chunks_exact_mut(width).zip(out.chunks_exact_mut(read)) {
                     let (counts, sums) = apply(own, counted, summed);
                     // Not read back from the row: a processor cannot forward what several stores wrote to one load.
                     out[..COUNTS].copy_from_slice(&counts);
@@ -117,25 +137,21 @@ impl Lanes<'_> {
     }
 }
 
-/// Adds to the counts and sums of a frame, and returns their words.
+/// Adds to the counts and sums of a frame, and returns what is read of them.
 #[inline(always)]
 fn apply<const COUNTS: usize, const SUMS: usize>(
     words: &mut [u64],
     counted: [i64; COUNTS],
     summed: [(i64, i128); SUMS],
-) -> ([u64; COUNTS], [[u64; IntSum::WORDS]; SUMS]) {
+) -> ([u64; COUNTS], [[u64; IntSum::READ]; SUMS]) {
     let (counts, sums) = words.split_at_mut(COUNTS);
     let counts = std::array::from_fn(|lane| {
         counts[lane] = counts[lane].wrapping_add_signed(counted[lane]);
         counts[lane]
     });
     let sums = std::array::from_fn(|lane| {
-        let own = &mut sums[lane * IntSum::WORDS..][..IntSum::WORDS];
         let (sign, amount) = summed[lane];
-        let n = own[0].wrapping_add_signed(sign);
-        let (low, high) = plus(int_sum(&own[1..]), amount);
-        (own[0], own[1], own[2]) = (n, low, high);
-        [n, low, high]
+        IntSum::add(&mut sums[lane * IntSum::WORDS..][..IntSum::WORDS], sign, amount)
     });
     (counts, sums)
 }

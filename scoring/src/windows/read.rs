@@ -8,7 +8,7 @@ use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{Float64Type, Int64Type};
 
-use super::accumulate::{Accumulate, Count, FloatSum, IntSquares, IntSum, int_sum};
+use super::accumulate::{Accumulate, Count, FloatSum, IntSquares, IntSum, IntSumEver, int_sum};
 use super::distinct::Distinct;
 use super::ordered::Extreme;
 use super::spec::{Fold, How, OutputSpec, ValueType};
@@ -19,14 +19,24 @@ use crate::error::ScoreError;
 /// What was read of an accumulator, row by row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Read<'a> {
-    pub(super) words: &'a [u64],
+    words: &'a [u64],
     /// Words from one row to the next.
-    pub(super) stride: usize,
+    stride: usize,
     /// Where in a row its own begin.
-    pub(super) at: usize,
+    at: usize,
 }
 
 impl<'a> Read<'a> {
+    /// The first `rows` of rows of `stride` words.
+    pub(super) fn of(words: &'a [u64], rows: usize, stride: usize) -> Self {
+        Self { words: &words[..rows * stride], stride, at: 0 }
+    }
+
+    /// Of each row what begins at `at`.
+    pub(super) const fn part(self, at: usize) -> Self {
+        Self { at, ..self }
+    }
+
     fn rows(self) -> impl Iterator<Item = &'a [u64]> + Clone {
         self.words.chunks_exact(self.stride).map(move |words| &words[self.at..])
     }
@@ -233,12 +243,12 @@ impl Rows<'_> {
     /// What [`IntSquares`] or [`FloatSum`] would hold of the same values; `None` when there are none.
     fn moments(&self) -> Option<Vec<u64>> {
         let item = |value| super::accumulate::Item { seq: 0, key: 0, value, valid: true };
-        let mut words = vec![0; if self.float { FloatSum::<true>::WORDS } else { IntSquares::WORDS }];
+        let mut words = vec![0; if self.float { FloatSum::<true>::WORDS } else { IntSumEver::<true>::WORDS }];
         for value in self.values() {
             if self.float {
                 FloatSum::<true>.enter(&mut words, item(value));
             } else {
-                IntSquares.enter(&mut words, item(value));
+                IntSumEver::<true>.enter(&mut words, item(value));
             }
         }
         (words[0] > 0).then_some(words)
@@ -301,7 +311,8 @@ fn spread_of_ints(words: &[u64], sample: bool) -> Option<f64> {
     let n = i128::from(u32::try_from(words[0]).ok()?);
     let sum = i128::from(i64::try_from(int_sum(&words[1..3])).ok()?);
     let squares = (words[5] | words[6] == 0 && words[4] < 1 << 31).then(|| int_sum(&words[3..5]))?;
-    let spread = n.checked_mul(squares)?.checked_sub(sum.checked_mul(sum)?)?;
+    // Below 2^32 * 2^95 and 2^126.
+    let spread = n * squares - sum * sum;
     Some(to_float(spread) / to_float(n * if sample { n - 1 } else { n }))
 }
 

@@ -161,11 +161,12 @@ impl WindowState {
         let steps: Vec<Step> = (0..seqs.len()).map(|event| Step::new(event, 1, false)).collect();
         let words = placed.place.at..placed.place.at + placed.place.words;
         let spans = self.words[placed.key].spans(&[words]);
+        let walk = Walk { steps: &steps, rows: 0, spans: &spans };
         let course = Course { seqs: &seqs, keys: &keys, conditions: &conditions, values: &values };
         self.counted[index] |= conditions.iter().any(|&bits| holds(bits, placed.place.mask));
         let state = &mut self.words[placed.key];
         with_accumulator!(&mut self.kinds[index], accumulator => {
-            drive_through(accumulator, state, placed.place, course, Walk { steps: &steps, spans: &spans });
+            drive_through(accumulator, state, placed.place, course, walk);
         }, ring => unreachable!("rows are kept by history"));
         Ok(())
     }
@@ -220,6 +221,7 @@ impl WindowState {
         for column in asked {
             self.reservoir.gather(column, part.clone(), &mut columns[column])?;
         }
+        let mut out = Vec::new();
         for (row, seq) in (part.start..part.end).enumerate() {
             let id = key(columns[KEYS + dictionary][row]) as usize;
             let time_us = columns[TIME][row];
@@ -247,9 +249,9 @@ impl WindowState {
                     conditions: of_row(CONDITIONS),
                     values: of_row(placed.column.unwrap_or(TIME)),
                 };
-                let (state, mut out) = (&mut self.words[dictionary], vec![0; placed.place.words]);
+                let state = &mut self.words[dictionary];
                 with_accumulator!(&mut self.kinds[index], accumulator => {
-                    drive_history(accumulator, state, placed.place, (&enter, &[]), &mut out);
+                    drive_history(accumulator, state, placed.place, (&enter, &[]), &mut out)
                 }, ring => drive_history(&mut Ring, state, placed.place, (&enter, &[]), &mut out));
             }
         }

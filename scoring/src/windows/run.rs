@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::accumulate::{History as _, Ring, key};
+use super::accumulate::{Ring, key};
 use super::chunked::{AHEAD, Chunked};
-use super::drive::{Course, Feed, Walk, drive, drive_history, read_only, room_for};
+use super::drive::{Course, Feed, Walk, drive, drive_history, read_only};
 use super::grouping::Group;
 use super::kind::{Kind, with_accumulator};
 use super::lanes::{Lanes, Summed};
@@ -84,18 +84,15 @@ impl WindowState {
                 window.singles.iter().partition(|index| counts(index));
             let spans = state.spans(&window.words);
             let mut spans = spans.as_slice();
-            let mut walk = || Walk { steps: happening.steps(), spans: std::mem::take(&mut spans) };
+            let (steps, rows) = (happening.steps(), keys.len());
+            let mut walk = || Walk { steps, rows, spans: std::mem::take(&mut spans) };
             for (at, group) in groups {
                 let lanes = lanes(layout, group, *at, |placed| happening.of(spec, placed));
                 let course = happening.of(spec, &layout.placed[group.frames[0][0]]);
-                let stride = lanes.words() * lanes.frames;
-                let out = room_for(keys.len(), stride, read);
-                lanes.run(state, course, walk(), out);
-                let words = &out[..keys.len() * stride];
-                for &index in &group.all {
-                    let placed = &layout.placed[index];
+                let of_all = lanes.run(state, course, walk(), read);
+                for (&index, place) in group.all.iter().zip(lanes.places()) {
                     counted[index] = true;
-                    show(plan, placed, Read { words, stride, at: placed.place.at - at }, outputs);
+                    show(plan, &layout.placed[index], of_all.part(place), outputs);
                 }
                 probe.states(&group.all);
             }
@@ -103,10 +100,9 @@ impl WindowState {
                 let placed = &layout.placed[index];
                 counted[index] = true;
                 with_accumulator!(&mut kinds[index], accumulator => {
-                    let stride = accumulator.words_shown(placed.place.words);
-                    let out = room_for(keys.len(), stride, read);
-                    drive(accumulator, state, placed.place, happening.of(spec, placed), walk(), out);
-                    show(plan, placed, Read { words: &out[..keys.len() * stride], stride, at: 0 }, outputs);
+                    let course = happening.of(spec, placed);
+                    let read = drive(accumulator, state, placed.place, course, walk(), read);
+                    show(plan, placed, read, outputs);
                 }, ring => unreachable!("rows are kept by history"));
                 probe.states(&[index]);
             }
@@ -117,10 +113,8 @@ impl WindowState {
                     continue;
                 }
                 with_accumulator!(&kinds[index], accumulator => {
-                    let stride = accumulator.words_shown(placed.place.words);
-                    let out = &mut room_for(keys.len(), stride, read)[..keys.len() * stride];
-                    read_only(accumulator, state, placed.place, keys, out);
-                    show(plan, placed, Read { words: out, stride, at: 0 }, outputs);
+                    let read = read_only(accumulator, state, placed.place, keys, read);
+                    show(plan, placed, read, outputs);
                 }, ring => unreachable!("rows are kept by history"));
                 probe.states(&[index]);
             }
@@ -157,15 +151,10 @@ impl WindowState {
             values: rows[placed.column.unwrap_or(CONDITIONS)],
         };
         let feeds = (&arriving, expired[silence].as_slice());
-        let state = &mut self.words[placed.key];
-        let stride = with_accumulator!(&self.kinds[index], accumulator => {
-            accumulator.words_shown(placed.place.words)
-        }, ring => Ring.words_shown(placed.place.words));
-        let out = room_for(keys.len(), stride, &mut self.read);
-        with_accumulator!(&mut self.kinds[index], accumulator => {
-            drive_history(accumulator, state, placed.place, feeds, out);
+        let (state, out) = (&mut self.words[placed.key], &mut self.read);
+        let read = with_accumulator!(&mut self.kinds[index], accumulator => {
+            drive_history(accumulator, state, placed.place, feeds, out)
         }, ring => drive_history(&mut Ring, state, placed.place, feeds, out));
-        let read = Read { words: &out[..keys.len() * stride], stride, at: 0 };
         show(&self.plan, placed, read, outputs);
     }
 

@@ -112,8 +112,10 @@ impl Segment {
                     values.push(first);
                     codec::read(&mut input, self.events - 1, &mut values)?;
                     // Steps, summed up.
-                    for at in 1..values.len() {
-                        values[at] = values[at].wrapping_add(values[at - 1]);
+                    let mut time = 0_i64;
+                    for value in &mut values {
+                        time = time.wrapping_add(*value);
+                        *value = time;
                     }
                 }
             } else {

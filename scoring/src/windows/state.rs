@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 
+use super::accumulate::FRAME_EVENTS;
 use super::chunked::Chunked;
 use super::course::{Happening, Passing};
 use super::dictionary::Dictionary;
@@ -22,7 +23,7 @@ use crate::probe::{Probe, Stage};
 use crate::store::SegmentStore;
 
 /// Rows taken through all accumulators at a time: what they touch stays in the cache meanwhile.
-const STEP_ROWS: usize = 512;
+const STEP_ROWS: usize = 1_024;
 /// Events that one tail passes at a time, which bounds memory after a long silence.
 pub(super) const STEP_EVENTS: usize = 16_384;
 
@@ -174,6 +175,7 @@ impl WindowState {
         let count = rows[TIME].len();
         let mut done = 0;
         while done < count {
+            self.check_frames()?;
             let ready = self.cut(&rows[TIME][done..])?;
             if ready == 0 {
                 self.catch_up(rows[TIME][done], probe)?;
@@ -192,6 +194,14 @@ impl WindowState {
             done += ready;
         }
         Ok(())
+    }
+
+    /// Refuses rows when the longest frame may have more events than can be counted with them.
+    fn check_frames(&self) -> Result<(), ScoreError> {
+        let oldest =
+            self.layout.courses.iter().flat_map(|course| &course.leaves).map(|&tail| self.tails[tail]).min();
+        let events = oldest.map_or(0, |oldest| self.reservoir.next_seq() - oldest);
+        if events <= FRAME_EVENTS { Ok(()) } else { Err(ScoreError::LongFrame { events }) }
     }
 
     /// Counts, per tail and row, the events that pass before the row. Returns for how many rows all

@@ -67,7 +67,10 @@ impl<E: Entry> Table<E> {
     #[inline(always)]
     pub(super) fn approach(&self, hash: u64) {
         let shard = self.of(hash);
-        prefetch(&shard.places[shard.home(tag(hash))]);
+        let home = shard.home(tag(hash));
+        prefetch(&shard.places[home]);
+        // Few searches go further, and these often into the next cache line.
+        prefetch(&shard.places[(home + 3).min(shard.places.len() - 1)]);
     }
 
     /// Places for entries.
