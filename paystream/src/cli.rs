@@ -23,6 +23,9 @@ use crate::output;
 
 const ABOUT: &str = "Card transactions in; decisions, alerts and a live page out.";
 
+/// Rows scored at a time unless told otherwise: what they touch leaves room in the processor's cache.
+const BATCH_ROWS: usize = 4_096;
+
 const AFTER_HELP: &str = "\
 Examples:
   paystream up --demo                        start everything, with made-up traffic to look at
@@ -340,7 +343,7 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) rules_dir: Option<PathBuf>,
     /// Rows scored at a time; makes no difference to the decisions
-    #[arg(long, value_name = "ROWS", default_value_t = 4_096, value_parser = rows)]
+    #[arg(long, value_name = "ROWS", default_value_t = BATCH_ROWS, value_parser = rows)]
     pub(crate) batch_rows: usize,
     /// Rows between checkpoints: what a run that was cut off does again at the most
     #[arg(long, value_name = "ROWS", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
@@ -426,7 +429,7 @@ pub(crate) struct FileArgs {
     #[arg(long, value_name = "EVENTS,CARDS,DAYS", conflicts_with = "input", value_parser = synthetic)]
     pub(crate) synthetic: Option<Synthetic>,
     /// Rows scored at a time; makes no difference to the result
-    #[arg(long, value_name = "ROWS", default_value_t = 4_096, value_parser = rows)]
+    #[arg(long, value_name = "ROWS", default_value_t = BATCH_ROWS, value_parser = rows)]
     pub(crate) batch_rows: usize,
 }
 

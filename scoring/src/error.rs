@@ -77,8 +77,9 @@ pub enum ScoreError {
     },
     /// A frame has more events than can be counted.
     #[error(
-        "the longest frame reaches back over {events} events, and may over 4294967295: shorten it, or spread \
-         transactions over more partitions"
+        "the longest frame reaches back over {events} events, and may over {}: shorten it, or spread \
+         transactions over more partitions",
+        crate::windows::FRAME_EVENTS
     )]
     LongFrame {
         /// How many.

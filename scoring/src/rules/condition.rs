@@ -1,4 +1,5 @@
-//! The condition of one rule, evaluated on no more rows and columns than it takes.
+//! The condition of one rule, evaluated on the columns that it reads, and on fewer rows where that saves more than it
+//! costs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -121,7 +122,10 @@ impl Condition {
             let own = own.as_boolean();
             // Rows where the condition is NULL do not match.
             let own = own.values() & own.nulls().map_or(own.values(), NullBuffer::inner);
-            let both = holds.map_or_else(|| own.clone(), |holds| &holds & &own);
+            let both = match holds {
+                Some(holds) => &holds & &own,
+                None => own,
+            };
             if both.count_set_bits() == 0 {
                 return Ok(Vec::new());
             }

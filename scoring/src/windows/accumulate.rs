@@ -85,7 +85,7 @@ impl Accumulate for Count {
 pub(super) struct IntSum;
 
 /// The most events in a frame.
-pub(super) const FRAME_EVENTS: u64 = u32::MAX as u64;
+pub(crate) const FRAME_EVENTS: u64 = u32::MAX as u64;
 
 /// An integer times 1, -1 or 0, without a multiplication.
 #[inline(always)]

@@ -49,5 +49,6 @@ mod table;
 pub(crate) mod values;
 mod wide;
 
+pub(crate) use accumulate::FRAME_EVENTS;
 pub use labels::Label;
 pub(crate) use state::WindowState;

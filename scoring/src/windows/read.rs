@@ -240,7 +240,7 @@ impl Rows<'_> {
         self.values().map(i128::from).reduce(|sum, value| sum + value)
     }
 
-    /// What [`IntSquares`] or [`FloatSum`] would hold of the same values; `None` when there are none.
+    /// What would be read of [`IntSquares`] or [`FloatSum`] over the same values; `None` when there are none.
     fn moments(&self) -> Option<Vec<u64>> {
         let item = |value| super::accumulate::Item { seq: 0, key: 0, value, valid: true };
         let mut words = vec![0; if self.float { FloatSum::<true>::WORDS } else { IntSumEver::<true>::WORDS }];
@@ -324,5 +324,6 @@ fn saturate(sum: i128) -> i64 {
 const _: () = {
     // What is read begins with the same words wherever one accumulator stands in for another.
     assert!(Count::READ == 1 && IntSum::READ == 3 && IntSquares::READ == 7 && Distinct::READ == 1);
+    assert!(IntSumEver::<false>::READ == IntSum::READ && IntSumEver::<true>::READ == IntSquares::READ);
     assert!(Extreme::<true, 2>::READ == 2);
 };
