@@ -9,45 +9,68 @@ use crate::binary::{Reader, Writer};
 use crate::error::SnapshotError;
 
 /// Values per block: small enough that one outlier widens few neighbours.
-const BLOCK: usize = 128;
+pub(super) const BLOCK: usize = 128;
 
 /// Writes `values`; their number is not written.
 pub(super) fn write(out: &mut Writer, values: &[i64]) {
     for block in values.chunks(BLOCK) {
-        let (min, max) = block.iter().fold((i64::MAX, i64::MIN), |(min, max), &v| (min.min(v), max.max(v)));
+        let (min, max) = ends(block);
         let width = 64 - max.wrapping_sub(min).cast_unsigned().leading_zeros();
         out.i64(min);
         out.u8(u8::try_from(width).expect("at most 64"));
-        if width > 0 {
-            pack(out, block, min, width);
+        match width {
+            0 => {}
+            1..=8 => pack::<8>(out, block, min, width),
+            9..=16 => pack::<4>(out, block, min, width),
+            17..=32 => pack::<2>(out, block, min, width),
+            _ => pack::<1>(out, block, min, width),
         }
     }
 }
 
-fn pack(out: &mut Writer, block: &[i64], min: i64, width: u32) {
+/// The smallest and the largest of some values.
+fn ends(values: &[i64]) -> (i64, i64) {
+    // Of four at a time, since each waits for the one before it.
+    const TOGETHER: usize = 4;
+    let (mut min, mut max) = ([i64::MAX; TOGETHER], [i64::MIN; TOGETHER]);
+    let (together, rest) = values.as_chunks::<TOGETHER>();
+    for values in together {
+        for (lane, &value) in values.iter().enumerate() {
+            (min[lane], max[lane]) = (min[lane].min(value), max[lane].max(value));
+        }
+    }
+    let all = |ends: [i64; TOGETHER], best: fn(i64, i64) -> i64| ends.into_iter().chain(rest.iter().copied()).reduce(best);
+    (all(min, i64::min).expect("there are some"), all(max, i64::max).expect("there are some"))
+}
+
+/// Packs values, `TOGETHER` at a time: that many fit a word.
+fn pack<const TOGETHER: usize>(out: &mut Writer, block: &[i64], min: i64, width: u32) {
     let mut words = [0; BLOCK + 1];
     let (mut at, mut word, mut used) = (0, 0_u64, 0_u32);
     // Without a branch on where words end, which few could guess.
-    for value in block {
-        let distance = value.wrapping_sub(min).cast_unsigned();
-        word |= distance << used;
+    let mut put = |bits: u64, width: u32| {
+        word |= bits << used;
         words[at] = word;
         // What does not fit, if the word is full: two shifts, since one by 64 is none.
-        let more = distance >> 1 >> (63 - used);
+        let more = bits >> 1 >> (63 - used);
         used += width;
         let full = used >= 64;
         word = select_unpredictable(full, more, word);
         at += usize::from(full);
         used %= 64;
+    };
+    let distance = |value: &i64| value.wrapping_sub(min).cast_unsigned();
+    let (together, rest) = block.as_chunks::<TOGETHER>();
+    for values in together {
+        let bits = (0..).step_by(width as usize).zip(values).map(|(shift, value)| distance(value) << shift);
+        put(bits.fold(0, |all, bits| all | bits), width * TOGETHER as u32);
     }
-    if used > 0 {
-        words[at] = word;
-        at += 1;
-    }
-    words[..at].iter().for_each(|&word| out.u64(word));
+    rest.iter().for_each(|value| put(distance(value), width));
+    words[at] = word;
+    words[..at + usize::from(used > 0)].iter().for_each(|&word| out.u64(word));
 }
 
-/// Appends `count` values to `out`.
+/// Appends `count` values to `out`: to the end of those that were written, or of a block.
 pub(super) fn read(input: &mut Reader<'_>, count: usize, out: &mut Vec<i64>) -> Result<(), SnapshotError> {
     let mut left = count;
     // Of a block, with room for what is read beyond its last value.

@@ -4,6 +4,7 @@ use super::drive::{Course, Step};
 use super::layout::{CourseSpec, Layout, Placed};
 use super::repeats::Repeats;
 use super::reservoir::{CONDITIONS, KEYS, TIME};
+use super::segment::Cursor;
 
 /// Events on their way past a tail.
 #[derive(Debug, Default)]
@@ -14,6 +15,9 @@ pub(super) struct Passing {
     pub(super) cuts: Vec<usize>,
     /// The reservoir's columns that the tail reads; the others are empty.
     pub(super) columns: Vec<Vec<i64>>,
+    /// How far the tail has come in each of them, and in times.
+    pub(super) cursors: Vec<Cursor>,
+    pub(super) times: Cursor,
 }
 
 /// What happens in frames that end together, in order, and the events at hand: those that leave, one frame after
@@ -68,7 +72,8 @@ impl Source<'_> {
 
 impl Passing {
     pub(super) fn new(columns: usize) -> Self {
-        Self { columns: vec![Vec::new(); columns], ..Self::default() }
+        let cursors = (0..columns).map(|_| Cursor::default()).collect();
+        Self { columns: vec![Vec::new(); columns], cursors, ..Self::default() }
     }
 
     /// How many events have entered before each row, with how many others have left when they do: between two rows,

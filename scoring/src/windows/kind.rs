@@ -10,7 +10,7 @@ use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
 
 /// Values that are kept in the row of a key where its frame is a long one: as many as most keys have, so that few
 /// touch more than the row. Of shorter frames fewer are, since a row is there for each key.
-const MANY: usize = 6;
+const MANY: usize = 8;
 
 /// An accumulator's kind with what it keeps beside words.
 #[derive(Debug)]

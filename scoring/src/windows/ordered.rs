@@ -36,7 +36,7 @@ impl Lists {
     }
 
     fn first(word: u64) -> u32 {
-        (word & 0xffff_ffff) as u32
+        lower(word)
     }
 
     fn last(word: u64) -> u32 {
@@ -111,14 +111,32 @@ impl Lists {
     }
 }
 
-/// The smallest (`MIN`) or the largest value: a monotone list, so that its front is always it. The first `NEAR` are
-/// in the words: `[list of the others, seq of the first + 1 or 0 for none, its value, the same of those after it…]`.
-/// Few events touch more than that, and none of what they do then is a branch: which event becomes or was the best,
-/// nobody can guess. Read as `[valid, value]`.
+/// The smallest (`MIN`) or the largest value: of the events that may become it, those that the frame begins with. In the
+/// words: `[event of the first | how many there are in the words << 32, its value, list of those for which there is no
+/// place, events of those behind the first, two to a word…, their values…]`. Of events there are the lower 32 bits, which
+/// tell those of a frame apart. Read as `[valid, value]`.
+///
+/// They are a monotone list, but not always: the first is the best of all, and one that enters is put last unless it
+/// is as good as the first, which then is all there is. Only where there is no place, or the first leaves, those are
+/// left out that are no better than one after them. For most events this is one comparison, and no branch depends on
+/// which of two values is better, which nobody can guess.
 #[derive(Debug)]
-pub(super) struct Extreme<const MIN: bool, const NEAR: usize>(Lists);
+pub(super) struct Extreme<const MIN: bool, const PLACES: usize>(Lists);
 
-impl<const MIN: bool, const NEAR: usize> Extreme<MIN, NEAR> {
+/// An event that may become the smallest or the largest, by the lower bits of its number, and its value.
+type Candidate = (u32, i64);
+
+/// Where the words of candidates begin that are not in the words.
+const OTHERS: usize = 2;
+/// Where the events of those behind the first begin.
+const EVENTS: usize = 3;
+
+impl<const MIN: bool, const PLACES: usize> Extreme<MIN, PLACES> {
+    /// Where the values of those behind the first begin.
+    const VALUES: usize = EVENTS + PLACES.div_ceil(2);
+    /// How many there may be behind the first: one place is for what does not stay.
+    const BEHIND: usize = PLACES - 1;
+
     pub(super) const fn new() -> Self {
         Self(Lists::new())
     }
@@ -129,21 +147,128 @@ impl<const MIN: bool, const NEAR: usize> Extreme<MIN, NEAR> {
         if MIN { value < newer } else { value > newer }
     }
 
-    /// Takes in an event that is behind those in the words.
-    fn enter_behind(&mut self, others: &mut u64, item: Item) {
+    /// How many candidates there are in the words.
+    #[inline(always)]
+    const fn held(words: &[u64]) -> usize {
+        (words[0] >> 32) as usize
+    }
+
+    #[inline(always)]
+    const fn first((event, value): Candidate, held: usize) -> [u64; 2] {
+        [event as u64 | (held as u64) << 32, value.cast_unsigned()]
+    }
+
+    /// The candidate in a place behind the first.
+    #[inline(always)]
+    fn behind(words: &[u64], place: usize) -> Candidate {
+        (lower(words[EVENTS + place / 2] >> (place % 2 * 32)), words[Self::VALUES + place].cast_signed())
+    }
+
+    #[inline(always)]
+    fn put_behind(words: &mut [u64], place: usize, (event, value): Candidate) {
+        let (events, shift) = (&mut words[EVENTS + place / 2], place % 2 * 32);
+        *events = *events & !(u64::from(u32::MAX) << shift) | u64::from(event) << shift;
+        words[Self::VALUES + place] = value.cast_unsigned();
+    }
+
+    /// Leaves out those behind the first that are no better than one after them, and returns how many stay: the last
+    /// does.
+    fn tidy(words: &mut [u64], behind: usize) -> usize {
+        let mut stay = [(0, 0); PLACES];
+        let mut best = Self::behind(words, behind - 1);
+        let mut from = PLACES - 1;
+        stay[from] = best;
+        for place in (0..behind - 1).rev() {
+            let candidate = Self::behind(words, place);
+            let stays = Self::better(candidate.1, best.1);
+            // One that does not stay is written over by the next.
+            stay[from - 1] = candidate;
+            from -= usize::from(stays);
+            best.1 = select_unpredictable(stays, candidate.1, best.1);
+        }
+        for (place, &candidate) in stay[from..].iter().enumerate() {
+            Self::put_behind(words, place, candidate);
+        }
+        PLACES - from
+    }
+
+    /// Takes in what is not as good as the first, where there is no place behind it.
+    #[inline(never)]
+    fn enter_full(&mut self, words: &mut [u64], item: Item) {
+        let others = &mut words[OTHERS];
         while self.0.last_of(*others).is_some_and(|last| !Self::better(last.value, item.value)) {
             self.0.pop_last(others);
         }
-        self.0.push_last(others, item);
+        let mut behind = Self::BEHIND;
+        if *others == 0 {
+            behind = Self::tidy(words, behind);
+            while behind > 0 && !Self::better(Self::behind(words, behind - 1).1, item.value) {
+                behind -= 1;
+            }
+        }
+        if behind == Self::BEHIND {
+            self.0.push_last(&mut words[OTHERS], item);
+        } else {
+            Self::put_behind(words, behind, (lower(item.seq), item.value));
+            behind += 1;
+        }
+        words[0] = u64::from(lower(words[0])) | (1 + behind as u64) << 32;
     }
 
-    /// Takes the first of the others out, as the last in the words that it becomes.
-    fn pop_other(&mut self, others: &mut u64) -> [u64; 2] {
-        let first = self.0.first_of(*others).map(|node| [node.seq + 1, node.value.cast_unsigned()]);
-        if first.is_some() {
-            self.0.pop_first(others);
+    /// Lets the first leave, behind which there are others.
+    #[inline(never)]
+    fn leave_others(&mut self, words: &mut [u64]) {
+        let mut held = Self::tidy(words, Self::held(words) - 1);
+        let first = Self::behind(words, 0);
+        for place in 1..held {
+            Self::put_behind(words, place - 1, Self::behind(words, place));
         }
-        first.unwrap_or_default()
+        if let Some(other) = self.0.first_of(words[OTHERS]) {
+            Self::put_behind(words, held - 1, (lower(other.seq), other.value));
+            self.0.pop_first(&mut words[OTHERS]);
+            held += 1;
+        }
+        words[..OTHERS].copy_from_slice(&Self::first(first, held));
+    }
+}
+
+/// The lower bits of an event's number, or of a word.
+#[inline(always)]
+const fn lower(word: u64) -> u32 {
+    (word & u32::MAX as u64) as u32
+}
+
+impl<const MIN: bool, const PLACES: usize> Accumulate for Extreme<MIN, PLACES> {
+    const WORDS: usize = Self::VALUES + PLACES;
+    const READ: usize = 2;
+
+    #[inline(always)]
+    fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
+        let new = (lower(item.seq), item.value);
+        let held = Self::held(words);
+        let enters = sign > 0;
+        let beats = (held == 0) | !Self::better(words[1].cast_signed(), item.value);
+        let leaves = (sign < 0) & (held > 0) & (lower(words[0]) == new.0);
+        let as_first = enters & beats;
+        if (leaves & (held > 1)) | (enters & !beats & (held > Self::BEHIND)) | (as_first & (words[OTHERS] != 0)) {
+            if leaves {
+                return self.leave_others(words);
+            } else if !beats {
+                return self.enter_full(words, item);
+            }
+            self.0.clear(&mut words[OTHERS]);
+        }
+        // What does not stay is written to where nothing is.
+        Self::put_behind(words, held.saturating_sub(1), new);
+        let last = [words[0] + (u64::from(enters) << 32), words[1]];
+        let alone = choose(enters, Self::first(new, 1), [0; 2]);
+        let [event, value] = choose(as_first | leaves, alone, last);
+        (words[0], words[1]) = (event, value);
+    }
+
+    #[inline(always)]
+    fn read(&self, words: &[u64], out: &mut [u64]) {
+        out.copy_from_slice(&[u64::from(Self::held(words) > 0), words[1]]);
     }
 }
 
@@ -151,44 +276,6 @@ impl<const MIN: bool, const NEAR: usize> Extreme<MIN, NEAR> {
 #[inline(always)]
 fn choose(first: bool, a: [u64; 2], b: [u64; 2]) -> [u64; 2] {
     [select_unpredictable(first, a[0], b[0]), select_unpredictable(first, a[1], b[1])]
-}
-
-impl<const MIN: bool, const NEAR: usize> Accumulate for Extreme<MIN, NEAR> {
-    const WORDS: usize = 1 + 2 * NEAR;
-    const READ: usize = 2;
-
-    #[inline(always)]
-    fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
-        const NONE: [u64; 2] = [0; 2];
-        let near: [[u64; 2]; NEAR] = std::array::from_fn(|at| [words[1 + 2 * at], words[2 + 2 * at]]);
-        let new = [item.seq + 1, item.value.cast_unsigned()];
-        let (enters, leaves) = (sign > 0, (sign < 0) & (near[0][0] == new[0]));
-        // Of those before a place, whether the last outlives the event that enters; then all do.
-        let mut before_stays = true;
-        for at in 0..NEAR {
-            let [seq, value] = near[at];
-            let stays = before_stays & (seq > 0) & Self::better(value.cast_signed(), item.value);
-            let entered = choose(stays, near[at], choose(before_stays, new, NONE));
-            let left = choose(leaves, near.get(at + 1).copied().unwrap_or(NONE), near[at]);
-            [words[1 + 2 * at], words[2 + 2 * at]] = choose(enters, entered, left);
-            before_stays = stays;
-        }
-        let comes_behind = enters & before_stays;
-        if (words[0] != 0) | comes_behind {
-            if leaves {
-                [words[2 * NEAR - 1], words[2 * NEAR]] = self.pop_other(&mut words[0]);
-            } else if comes_behind {
-                self.enter_behind(&mut words[0], item);
-            } else if enters {
-                self.0.clear(&mut words[0]);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn read(&self, words: &[u64], out: &mut [u64]) {
-        out.copy_from_slice(&[u64::from(words[1] > 0), words[2]]);
-    }
 }
 
 /// The oldest value: all of them in order. Read as `[valid, value]`.
@@ -230,11 +317,12 @@ mod tests {
     use super::*;
 
     /// Takes events in and out and compares what is kept with the frame after each.
-    fn compare<const MIN: bool, const NEAR: usize>(events: &[(i64, i64)]) -> Result<(), TestCaseError> {
-        let mut extreme = Extreme::<MIN, NEAR>::new();
-        let mut words = vec![0_u64; Extreme::<MIN, NEAR>::WORDS];
+    fn compare<const MIN: bool, const PLACES: usize>(events: &[(i64, i64)]) -> Result<(), TestCaseError> {
+        let mut extreme = Extreme::<MIN, PLACES>::new();
+        let mut words = vec![0_u64; Extreme::<MIN, PLACES>::WORDS];
         let mut frame: VecDeque<Item> = VecDeque::new();
-        for (seq, &(value, sign)) in (0..).zip(events) {
+        // Half of their lower bits begin anew.
+        for (seq, &(value, sign)) in (u64::from(u32::MAX) - 100..).zip(events) {
             let arriving = Item { seq, key: 0, value, valid: true };
             let item = if sign < 0 { frame.pop_front() } else { Some(arriving) };
             let Some(item) = item else { continue };
@@ -244,7 +332,7 @@ mod tests {
             extreme.apply(&mut words, sign, item);
             let values = frame.iter().map(|item| item.value);
             let expected = if MIN { values.min() } else { values.max() };
-            let mut read = vec![0; Extreme::<MIN, NEAR>::READ];
+            let mut read = vec![0; Extreme::<MIN, PLACES>::READ];
             extreme.read(&words, &mut read);
             let found = (read[0] > 0).then_some(read[1].cast_signed());
             prop_assert_eq!(found, expected);
@@ -256,7 +344,7 @@ mod tests {
                 }
                 nodes
             };
-            let (held, free) = (length(Lists::first(words[0])), length(extreme.0.free));
+            let (held, free) = (length(Lists::first(words[OTHERS])), length(extreme.0.free));
             prop_assert_eq!(held + free, extreme.0.used, "no place is lost");
         }
         Ok(())
@@ -265,14 +353,17 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_the_smallest_or_largest_of_the_frame(
-            // Few values, so that many are equal; more enter than leave, so that lists grow long.
-            events in prop::collection::vec((0..8_i64, prop::sample::select(vec![1, 1, 1, -1, -1, 0])), 0..200),
+            // Few values, so that many are equal; more enter than leave, so that lists grow long where values fall.
+            events in prop::collection::vec((0..20_i64, prop::sample::select(vec![1, 1, 1, -1, -1, 0])), 0..200),
         ) {
-            compare::<true, 1>(&events)?;
             compare::<true, 2>(&events)?;
             compare::<false, 2>(&events)?;
-            compare::<true, 6>(&events)?;
-            compare::<false, 6>(&events)?;
+            compare::<true, 3>(&events)?;
+            compare::<false, 8>(&events)?;
+            let falling: Vec<(i64, i64)> =
+                (0..).zip(&events).map(|(at, &(value, sign))| (value - at, sign)).collect();
+            compare::<false, 2>(&falling)?;
+            compare::<false, 8>(&falling)?;
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Columns are numbers: window time, condition bits, the number of each key, each value. The newest
 //! events are in memory as they came; every [`SEGMENT_EVENTS`] of them are packed into a segment, which
-//! is written once and read again, a column at a time, by the tails that come by. A segment also holds
+//! is written once and read again, a column and a part at a time, by the tails that come by. A segment also holds
 //! the values of the keys that are first met in it, so that segments, with those of the layers below, are enough to
 //! restore from.
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::codec;
 use super::records::{KeyRecord, Records};
-use super::segment::{Segment, Spare, checksum, fetch};
+use super::segment::{Cursor, Segment, Spare, checksum, fetch};
 use crate::binary::Writer;
 use crate::error::{ScoreError, SnapshotError};
 use crate::store::{SegmentId, SegmentStore};
@@ -226,6 +226,22 @@ impl Reservoir {
         columns.iter().map(pack).collect()
     }
 
+    /// The values of `column` for `range`, appended to `out`, for somebody who goes through it in order.
+    pub(super) fn pass(
+        &mut self,
+        column: usize,
+        range: Range<u64>,
+        cursor: &mut Cursor,
+        out: &mut Vec<i64>,
+    ) -> Result<(), ScoreError> {
+        let mut seq = range.start;
+        while seq < range.end {
+            let (first, values) = self.around(column, seq, cursor)?;
+            seq = append(first, values, seq..range.end, out);
+        }
+        Ok(())
+    }
+
     /// The values of `column` for `range`, appended to `out`.
     pub(super) fn gather(
         &mut self,
@@ -236,10 +252,7 @@ impl Reservoir {
         let mut seq = range.start;
         while seq < range.end {
             let (first, values) = self.values(column, seq)?;
-            let from = to_usize(seq - first);
-            let to = to_usize(range.end - first).min(values.len());
-            out.extend_from_slice(&values[from..to]);
-            seq = first + to as u64;
+            seq = append(first, values, seq..range.end, out);
         }
         Ok(())
     }
@@ -249,7 +262,7 @@ impl Reservoir {
     /// leaving out the edges it could not place.
     pub(super) fn count_until(
         &mut self,
-        from: u64,
+        (from, cursor): (u64, &mut Cursor),
         edges: &[i64],
         inclusive: bool,
         limit: usize,
@@ -264,7 +277,7 @@ impl Reservoir {
                 placed = edges.len();
                 break;
             }
-            let (first, times) = self.values(TIME, seq)?;
+            let (first, times) = self.around(TIME, seq, cursor)?;
             let times = &times[to_usize(seq - first)..];
             let times = &times[..times.len().min(limit + 1 - count)];
             let last = times[times.len() - 1];
@@ -297,6 +310,23 @@ impl Reservoir {
         }
         let (first, times_us) = self.values(TIME, number * SEGMENT_EVENTS)?;
         Ok(times_us.binary_search(&time_us).ok().map(|at| first + at as u64))
+    }
+
+    /// Some of a column, the value of event `seq` among them, and the event of the first of them.
+    fn around<'a>(
+        &'a mut self,
+        column: usize,
+        seq: u64,
+        cursor: &'a mut Cursor,
+    ) -> Result<(u64, &'a [i64]), ScoreError> {
+        let number = seq / SEGMENT_EVENTS;
+        if number == self.open_segment() {
+            return Ok((number * SEGMENT_EVENTS, &self.open[column]));
+        }
+        let (family, at) = self.place[column];
+        let id = self.id(family, number);
+        let segment = self.families[family].segment(id, &*self.store)?;
+        segment.around(seq, (at, column == TIME), cursor).map_err(|source| ScoreError::Segment { id, source })
     }
 
     /// The part of a column that is in the segment of `seq`, and the segment's first sequence number.
@@ -413,6 +443,14 @@ impl Family {
             Entry::Vacant(entry) => Ok(entry.insert(fetch(store, id, self.columns.len())?)),
         }
     }
+}
+
+/// Appends those of some values, the first of which is event `first`'s, that events of `range` have, and returns the event
+/// after them.
+fn append(first: u64, values: &[i64], range: Range<u64>, out: &mut Vec<i64>) -> u64 {
+    let to = to_usize(range.end - first).min(values.len());
+    out.extend_from_slice(&values[to_usize(range.start - first)..to]);
+    first + to as u64
 }
 
 /// Whether an event of this time comes before an edge.

@@ -1,9 +1,10 @@
-//! A packed part of the reservoir, its columns unpacked when they are first asked for.
+//! A packed part of the reservoir, its columns unpacked when they are first asked for: whole, or as far as somebody who
+//! goes through them has come.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::codec;
+use super::codec::{self, BLOCK};
 use super::records::{self, KeyRecord, LabelRecord, Records};
 use super::reservoir::{SEGMENT, SEGMENT_EVENTS};
 use crate::binary::Reader;
@@ -22,7 +23,33 @@ pub(super) struct Segment {
     records: Range<usize>,
 }
 
-/// Spare columns kept: what some tails have unpacked at a time, 16 MiB. Labels may unpack many more at once.
+/// Values that are unpacked at a time for a [`Cursor`]: few enough that those of all tails stay in the processor's second
+/// cache.
+const PART: usize = 8 * BLOCK;
+
+/// How far somebody has come who goes through a column in order.
+#[derive(Debug, Default)]
+pub(super) struct Cursor {
+    /// The event of the first of `values`.
+    first_seq: u64,
+    /// What is unpacked.
+    values: Vec<i64>,
+    /// What comes after it in the segment.
+    rest: Rest,
+}
+
+/// What of a segment's column is not yet unpacked.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rest {
+    /// Where it begins in what is packed.
+    at: usize,
+    /// Events before it.
+    events: usize,
+    /// The last of them in a column of times.
+    time_us: i64,
+}
+
+/// Spare columns kept: some segments' that were sealed lately, 16 MiB. Labels may unpack many more at once.
 const SPARE_COLUMNS: usize = 256;
 
 /// Columns that nobody needs any more, as long as a segment: memory that is not given back is not asked for again.
@@ -104,27 +131,73 @@ impl Segment {
         spare: &mut Spare,
     ) -> Result<&[i64], SnapshotError> {
         if self.unpacked[index].is_none() {
-            let mut input = Reader::part(&self.bytes[self.packed[index].clone()]);
             let mut values = spare.take();
-            if is_time {
-                let first = input.i64()?;
-                if self.events > 0 {
-                    values.push(first);
-                    codec::read(&mut input, self.events - 1, &mut values)?;
-                    // Steps, summed up.
-                    let mut time = 0_i64;
-                    for value in &mut values {
-                        time = time.wrapping_add(*value);
-                        *value = time;
-                    }
-                }
-            } else {
-                codec::read(&mut input, self.events, &mut values)?;
-            }
-            input.finish()?;
+            self.unpack(index, is_time, Rest::default(), SEGMENT, &mut values)?;
             self.unpacked[index] = Some(values);
         }
         Ok(self.unpacked[index].as_deref().unwrap_or_default())
+    }
+
+    /// Some of a column, that of event `seq` among them, and the event of the first: all of it where it is unpacked, and
+    /// else what the cursor has, which comes here if it was elsewhere.
+    pub(super) fn around<'a>(
+        &'a self,
+        seq: u64,
+        (index, is_time): (usize, bool),
+        cursor: &'a mut Cursor,
+    ) -> Result<(u64, &'a [i64]), SnapshotError> {
+        if let Some(values) = &self.unpacked[index] {
+            return Ok((self.first_seq, values));
+        }
+        let Cursor { first_seq, values, rest } = cursor;
+        let end = self.first_seq + self.events as u64;
+        if !(self.first_seq..end).contains(first_seq) || seq < *first_seq {
+            (*first_seq, *rest) = (self.first_seq, Rest::default());
+            values.clear();
+        }
+        while seq >= *first_seq + values.len() as u64 {
+            *first_seq += values.len() as u64;
+            values.clear();
+            *rest = self.unpack(index, is_time, *rest, PART, values).inspect_err(|_| values.clear())?;
+        }
+        Ok((*first_seq, values))
+    }
+
+    /// Appends what comes next in a column, at least one value and about `most`, whole blocks of them; what is left
+    /// begins where `rest` does. Returns what is left then.
+    fn unpack(
+        &self,
+        index: usize,
+        is_time: bool,
+        rest: Rest,
+        most: usize,
+        out: &mut Vec<i64>,
+    ) -> Result<Rest, SnapshotError> {
+        let packed = &self.bytes[self.packed[index].clone()];
+        let mut input = Reader::part(&packed[rest.at..]);
+        let Rest { mut events, mut time_us, .. } = rest;
+        if is_time && rest.at == 0 {
+            time_us = input.i64()?;
+            if self.events > 0 {
+                out.push(time_us);
+                events += 1;
+            }
+        }
+        let from = out.len();
+        codec::read(&mut input, most.min(self.events - events), out)?;
+        events += out.len() - from;
+        if is_time {
+            // Steps, summed up.
+            for value in &mut out[from..] {
+                time_us = time_us.wrapping_add(*value);
+                *value = time_us;
+            }
+        }
+        let at = rest.at + input.position();
+        if events == self.events {
+            input.finish()?;
+        }
+        Ok(Rest { at, events, time_us })
     }
 
     /// Lets go of what was unpacked.

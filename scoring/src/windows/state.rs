@@ -215,7 +215,7 @@ impl WindowState {
             edges.extend(times_us[..ready].iter().map(|now_us| now_us.saturating_sub(spec.bound_us)));
             // Both ends of a frame are part of it.
             self.reservoir.count_until(
-                self.tails[tail],
+                (self.tails[tail], &mut passing.times),
                 &edges,
                 spec.enters,
                 STEP_EVENTS,
@@ -235,7 +235,8 @@ impl WindowState {
             let mut cuts = Vec::new();
             if spec.enters || entering_is_done {
                 let edge = [now_us.saturating_sub(spec.bound_us)];
-                self.reservoir.count_until(self.tails[tail], &edge, spec.enters, STEP_EVENTS, &mut cuts)?;
+                let from = (self.tails[tail], &mut self.passing[tail].times);
+                self.reservoir.count_until(from, &edge, spec.enters, STEP_EVENTS, &mut cuts)?;
                 entering_is_done &= !spec.enters || !cuts.is_empty();
             } else {
                 cuts.push(0);
@@ -259,8 +260,9 @@ impl WindowState {
         passing.cuts.push(events);
         let range = passing.first_seq..passing.first_seq + events as u64;
         for &column in &self.layout.tails[tail].columns {
-            passing.columns[column].clear();
-            self.reservoir.gather(column, range.clone(), &mut passing.columns[column])?;
+            let (cursor, values) = (&mut passing.cursors[column], &mut passing.columns[column]);
+            values.clear();
+            self.reservoir.pass(column, range.clone(), cursor, values)?;
         }
         if self.layout.tails[tail].columns.contains(&CONDITIONS) {
             relabel(&self.plan, &self.labels, range.clone(), &mut passing.columns[CONDITIONS]);
