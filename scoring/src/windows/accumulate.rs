@@ -35,6 +35,8 @@ pub(super) trait Accumulate {
     const WORDS: usize;
     /// Words that [`Self::read`] writes.
     const READ: usize;
+    /// How many of its first words most events look at as they leave.
+    const LEFT: usize = Self::WORDS;
     /// Takes an event in. An implementation has this and [`Self::leave`], or else [`Self::apply`].
     #[inline(always)]
     fn enter(&mut self, words: &mut [u64], item: Item) {

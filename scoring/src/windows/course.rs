@@ -166,9 +166,7 @@ impl Happening {
         sources.extend(entering.map(|entering| entering.source(Step::new(left_in_all, 1, false))));
         let mut events = 0;
         for (frame, passing) in leaving.iter().enumerate() {
-            let one = leaving.len() == 1;
-            let next = if one { Step::new(0, -1, false) } else { Step::leaving(events, frame) };
-            sources.push(passing.source(next));
+            sources.push(passing.source(Step::leaving(events, frame)));
             events += passing.events;
         }
         events += entering.map_or(0, |entering| entering.events);

@@ -64,7 +64,7 @@ impl Step {
         Self(sign.cast_unsigned() << Self::SIGN_AT | u32::from(read) << Self::READ_AT | event)
     }
 
-    /// The event at `event` leaves one of several frames.
+    /// The event at `event` leaves a frame, which may be one of several.
     pub(super) fn leaving(event: usize, frame: usize) -> Self {
         let frame = u32::try_from(frame + 1).expect("there are few frames");
         debug_assert!(frame < 1 << Self::FRAME_BITS, "there are few frames");
@@ -83,13 +83,13 @@ impl Step {
         (self.0 & ((1 << Self::EVENT_BITS) - 1)) as usize
     }
 
-    /// 0 for all frames at hand, or one more than the frame that the event leaves.
+    /// 0 for an event in all frames at hand, or one more than the frame that it leaves.
     #[inline(always)]
     pub(super) const fn frames(self) -> usize {
         (self.0 >> Self::EVENT_BITS & ((1 << Self::FRAME_BITS) - 1)) as usize
     }
 
-    /// The frame that the event leaves, if it is one of several.
+    /// The frame that the event leaves.
     #[inline(always)]
     pub(super) const fn frame(self) -> Option<usize> {
         self.frames().checked_sub(1)
@@ -133,7 +133,7 @@ pub(super) struct Walk<'a> {
     pub(super) steps: &'a [Step],
     /// How many rows are read.
     pub(super) rows: usize,
-    /// What they will touch of a key's row, by [`Step::frames`]; none where it is near.
+    /// What they will touch of a key's row, mostly, by [`Step::frames`]; none where it is near.
     pub(super) spans: &'a [Span],
 }
 

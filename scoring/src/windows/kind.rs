@@ -98,11 +98,16 @@ macro_rules! with_accumulator {
 
 /// Words per key of an accumulator.
 pub(crate) fn words_of(plan: &WindowPlan, spec: AccumulatorSpec) -> usize {
-    const fn words<A: Accumulate>(_: &A) -> usize {
-        A::WORDS
+    words_and_left(plan, spec).0
+}
+
+/// Words per key of an accumulator, and how many of the first of them most events look at as they leave.
+pub(super) fn words_and_left(plan: &WindowPlan, spec: AccumulatorSpec) -> (usize, usize) {
+    const fn words<A: Accumulate>(_: &A) -> (usize, usize) {
+        (A::WORDS, A::LEFT)
     }
     match spec.keep {
-        Keep::Ring { rows, .. } => ring_words(rows),
+        Keep::Ring { rows, .. } => (ring_words(rows), 0),
         _ => with_accumulator!(&Kind::new(plan, spec), accumulator => words(accumulator),
             ring => unreachable!("it is no ring")),
     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::drive::Place;
 use super::grouping::{Group, Grouped, grouped};
-use super::kind::words_of;
+use super::kind::{words_and_left, words_of};
 use super::repeats::{self, Pairs};
 use super::reservoir::{CONDITIONS, FamilySpec, KEYS, TIME};
 use super::spec::{AccumulatorSpec, Frame, Keep, WindowPlan};
@@ -151,7 +151,7 @@ pub(super) struct Window {
     /// The dictionary of the key.
     pub(super) key: usize,
     pub(super) course: usize,
-    /// Where its accumulators are in the row of a key: of all frames and, if there are several, of each.
+    /// Which words of a key's row its loops look at: most of all, and as events leave each of its frames.
     pub(super) words: Vec<Range<usize>>,
     /// Counts and sums that run side by side, each with where it begins in the row of a key.
     pub(super) groups: Vec<(usize, Group)>,
@@ -269,7 +269,12 @@ impl Layout {
         // come one after the other, so that its rows stay near.
         of_frames.sort_by_key(|window| (window.key, window.starts_us.clone(), window.end_us));
         let mut windows = Vec::with_capacity(of_frames.len());
-        for Grouped { key, end_us, starts_us, groups: of_window, singles } in of_frames {
+        for Grouped { key, end_us, starts_us, groups: of_window, mut singles } in of_frames {
+            // Last those of which events that leave look at a part.
+            singles.sort_by_key(|&index| {
+                let (words, left) = words_and_left(plan, plan.accumulators[index]);
+                left < words
+            });
             let enter = end_us.map(|us| place_of(true, us));
             let leaves: Vec<usize> = starts_us.iter().map(|&us| place_of(false, us)).collect();
             let known = courses.iter().position(|c| (c.enter, &c.leaves) == (enter, &leaves));
@@ -299,9 +304,12 @@ impl Layout {
             for &index in &singles {
                 let placed = put(index, (enter, Leave::Tail(leaves[0])), &mut words);
                 courses[course].takes(plan, index, &placed, &[placed.place.mask]);
+                let (_, left) = words_and_left(plan, plan.accumulators[index]);
+                spans.push(from..placed.place.at + left);
             }
-            // One frame is all of them.
-            spans.truncate(if leaves.len() > 1 { spans.len() } else { 0 });
+            // In one frame, what the last of them looks at and all before it.
+            spans.drain(..if leaves.len() > 1 { 0 } else { spans.len() - 1 });
+            spans.iter_mut().for_each(|span| span.start = if leaves.len() > 1 { span.start } else { from });
             spans.insert(0, from..words[key]);
             windows.push(Window { key, course, words: spans, groups, singles });
         }

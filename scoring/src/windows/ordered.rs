@@ -241,6 +241,7 @@ const fn lower(word: u64) -> u32 {
 impl<const MIN: bool, const PLACES: usize> Accumulate for Extreme<MIN, PLACES> {
     const WORDS: usize = Self::VALUES + PLACES;
     const READ: usize = 2;
+    const LEFT: usize = OTHERS;
 
     #[inline(always)]
     fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {

@@ -124,7 +124,8 @@ impl Column {
             }
             (Self::Float(list), How::Average) => list.extend(of_rows, |words| average(words, float)),
             (Self::Float(list), How::Variance { sample, root }) => {
-                of_rows.for_each(|words| list.push(spread(words, float, sample, root)));
+                let enough = |words: &[u64]| words[0] > u64::from(sample);
+                list.extend_where(of_rows, enough, |words| spread(words, float, sample, root));
             }
             (Self::Float(list), How::Value) => {
                 list.extend(of_rows, |words| ordered_to_float(words[1].cast_signed()));
@@ -172,7 +173,8 @@ impl Column {
                     }
                     Fold::Average => rows.moments().map(|words| average(&words, rows.float)),
                     Fold::Variance { sample, root } => {
-                        rows.moments().and_then(|words| spread(&words, rows.float, sample, root))
+                        let enough = rows.moments().filter(|words| words[0] > u64::from(sample));
+                        enough.map(|words| spread(&words, rows.float, sample, root))
                     }
                     Fold::Min => rows.values().min().map(float),
                     Fold::Max => rows.values().max().map(float),
@@ -282,14 +284,19 @@ const fn long_to_float(sum: i128) -> f64 {
     sum as f64
 }
 
-/// `[n, sum…, squares…]` → the variance or its root.
-fn spread(words: &[u64], float: bool, sample: bool, root: bool) -> Option<f64> {
+/// `[n, sum…, squares…]` → the variance or its root, where n is not 0, and not 1 of a sample.
+#[inline]
+fn spread(words: &[u64], float: bool, sample: bool, root: bool) -> f64 {
+    let short = if float { None } else { spread_of_short_ints(words, sample) };
+    let variance = short.unwrap_or_else(|| spread_of_any(words, float, sample));
+    if root { variance.sqrt() } else { variance }
+}
+
+#[inline(never)]
+fn spread_of_any(words: &[u64], float: bool, sample: bool) -> f64 {
     let n = words[0];
-    if n == 0 || (sample && n == 1) {
-        return None;
-    }
     if !float && let Some(exact) = spread_of_ints(words, sample) {
-        return Some(if root { exact.sqrt() } else { exact });
+        return exact;
     }
     let (sum, squares) = if float {
         let double = |words: &[u64]| wide::to_double_double(words, FRACTION_BITS);
@@ -301,8 +308,20 @@ fn spread(words: &[u64], float: bool, sample: bool, root: bool) -> Option<f64> {
     };
     let population = wide::variance(n, sum, squares);
     #[allow(clippy::cast_precision_loss)] // counts are far below 2^53
-    let variance = if sample { population * (n as f64 / (n - 1) as f64) } else { population };
-    Some(if root { variance.sqrt() } else { variance })
+    if sample { population * (n as f64 / (n - 1) as f64) } else { population }
+}
+
+/// As [`spread_of_ints`], where 64 bits are enough, as they nearly always are.
+#[inline]
+#[allow(clippy::cast_precision_loss)] // as above
+fn spread_of_short_ints(words: &[u64], sample: bool) -> Option<f64> {
+    let (n, sum, squares) = (words[0].cast_signed(), words[1].cast_signed(), words[3]);
+    let above = words[4] | words[5] | words[6];
+    let sum_fits = (words[2].cast_signed() == sum >> 63) & (sum.unsigned_abs() < 1 << 31);
+    // Below 2^20 * 2^43, 2^62 and 2^40.
+    let fits = sum_fits & (n < 1 << 20) & (squares < 1 << 43) & (above == 0);
+    let spread = || n * squares.cast_signed() - sum * sum;
+    fits.then(|| spread() as f64 / (n * if sample { n - 1 } else { n }) as f64)
 }
 
 /// The variance of integers whose sums are small enough for `n * squares - sum^2` to fit 128 bits: exact

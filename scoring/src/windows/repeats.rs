@@ -225,9 +225,10 @@ impl Repeats {
         for ((conditions, &before), &left) in entering.iter_mut().zip(&self.before).zip(left) {
             let new = before <= first_leaving + left as u64;
             *conditions |= i64::from(new) << bit;
-            // One that leaves later in this step is repeated by then.
-            if !new && let Some(repeated) = leaving.get_mut(to_usize(before - 1 - first_leaving)) {
-                *repeated &= !(1 << bit);
+            // One that leaves later in this step is repeated by then. Few are: whether an event is new is no branch.
+            let later = before.wrapping_sub(1 + first_leaving);
+            if !new & (later < leaving.len() as u64) {
+                leaving[to_usize(later)] &= !(1 << bit);
             }
         }
     }
@@ -245,17 +246,16 @@ impl Repeats {
         let (passed, _) = self.place(oldest);
         self.repeated.drain(..passed.min(self.repeated.len()));
         self.first_word += passed as u64;
-        for index in 0..self.before.len() {
-            let before = self.before[index];
-            if before <= oldest || before == NOT_COUNTED {
-                continue;
-            }
-            let (at, bit) = self.place(before - 1);
-            if at >= self.repeated.len() {
-                self.repeated.resize(at + 1, 0);
-            }
-            self.repeated[at] |= 1 << bit;
+        let before = std::mem::take(&mut self.before);
+        // All that may be repeated have a bit, so that only which of them are is left to tell, without a branch.
+        let end = self.entering.max(oldest) + before.len() as u64;
+        self.repeated.resize(self.place(end).0 + 1, 0);
+        for &before in &before {
+            let counts = (before > oldest) & (before != NOT_COUNTED);
+            let (at, bit) = self.place(select_unpredictable(counts, before - 1, oldest));
+            self.repeated[at] |= u64::from(counts) << bit;
         }
+        self.before = before;
         self.before.clear();
     }
 

@@ -160,14 +160,19 @@ impl<E: Entry> Shard<E> {
     #[cold]
     #[inline(never)]
     fn rebuild(&mut self, tag_of: impl Fn(&E) -> u32, needed: impl Fn(&E) -> bool) {
-        let keep = |entry: &E| !entry.is_none() && needed(entry);
-        self.used = self.places.iter().filter(|entry| keep(entry)).count();
+        // What is kept goes to the front first: whether it is then is no branch.
+        self.used = 0;
+        for place in 0..self.places.len() {
+            let entry = self.places[place];
+            self.places[self.used] = entry;
+            self.used += usize::from(!entry.is_none() & needed(&entry));
+        }
         // Two thirds more fit before the next time.
         let places = FIRST_PLACES.max(self.used / 3 * 8);
         let old = std::mem::replace(&mut self.places, vec![E::default(); places]);
-        for entry in old.into_iter().filter(keep) {
-            let (Ok(place) | Err(place)) = self.seek(tag_of(&entry), |_| false, |_| true);
-            self.places[place] = entry;
+        for entry in &old[..self.used] {
+            let (Ok(place) | Err(place)) = self.seek(tag_of(entry), |_| false, |_| true);
+            self.places[place] = *entry;
         }
     }
 
