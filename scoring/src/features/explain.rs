@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::plan::FeaturePlan;
+use crate::transactions::FRAUD;
 use crate::windows::kind::words_of;
 use crate::windows::repeats;
 use crate::windows::spec::{AccumulatorSpec, ConditionSpec, Frame, Keep, Magnitude, WindowPlan};
@@ -113,11 +114,32 @@ impl FeaturePlan {
             partition_by: plan.dictionaries[accumulator.key].inputs.iter().map(|&i| input(i)).collect(),
             frame,
             keeps,
-            filter: accumulator.condition.and_then(|c| self.condition(plan, plan.conditions[c])),
+            filter: accumulator.condition.and_then(|c| self.filter(plan, c)),
             bytes_per_key: words * WORD_BYTES,
             bytes_per_event,
             features,
         }
+    }
+
+    /// Which events count, by a condition bit: those that a label changes say what is so with each label, and without.
+    fn filter(&self, plan: &WindowPlan, bit: usize) -> Option<String> {
+        let condition = |bit: usize| self.condition(plan, plan.conditions[bit]);
+        let Some(labelled) = plan.labelled.iter().find(|labelled| labelled.unknown == bit) else {
+            return condition(bit);
+        };
+        let [fraud, legit, unknown] = [labelled.fraud, labelled.legit, labelled.unknown].map(condition);
+        let all = |of: Option<String>| of.unwrap_or_else(|| "always".to_owned());
+        Some(match (fraud.as_deref(), legit.as_deref(), unknown.as_deref()) {
+            (Some("Boolean(true)"), Some("Boolean(false)"), Some("Boolean(NULL)")) => {
+                format!("labelled {FRAUD}")
+            }
+            _ => format!(
+                "labelled {FRAUD} and {}, or labelled legit and {}, or without a label and {}",
+                all(fraud),
+                all(legit),
+                all(unknown)
+            ),
+        })
     }
 
     fn condition(&self, plan: &WindowPlan, condition: ConditionSpec) -> Option<String> {

@@ -122,9 +122,9 @@ impl<T: Clone + Default> Chunked<T> {
         prefetch(self.element(row, element));
     }
 
-    /// One element of a row, for those who need only its address: checks less than [`Self::row`].
+    /// One element of a row: checks less than [`Self::row`].
     #[inline(always)]
-    fn element(&self, row: usize, element: usize) -> &T {
+    pub(super) fn element(&self, row: usize, element: usize) -> &T {
         &self.chunks[row >> CHUNK_BITS][(row & (CHUNK - 1)) * self.stride + element]
     }
 

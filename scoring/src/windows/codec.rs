@@ -39,7 +39,9 @@ fn ends(values: &[i64]) -> (i64, i64) {
             (min[lane], max[lane]) = (min[lane].min(value), max[lane].max(value));
         }
     }
-    let all = |ends: [i64; TOGETHER], best: fn(i64, i64) -> i64| ends.into_iter().chain(rest.iter().copied()).reduce(best);
+    let all = |ends: [i64; TOGETHER], best: fn(i64, i64) -> i64| {
+        ends.into_iter().chain(rest.iter().copied()).reduce(best)
+    };
     (all(min, i64::min).expect("there are some"), all(max, i64::max).expect("there are some"))
 }
 

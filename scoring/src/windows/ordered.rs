@@ -251,7 +251,10 @@ impl<const MIN: bool, const PLACES: usize> Accumulate for Extreme<MIN, PLACES> {
         let beats = (held == 0) | !Self::better(words[1].cast_signed(), item.value);
         let leaves = (sign < 0) & (held > 0) & (lower(words[0]) == new.0);
         let as_first = enters & beats;
-        if (leaves & (held > 1)) | (enters & !beats & (held > Self::BEHIND)) | (as_first & (words[OTHERS] != 0)) {
+        if (leaves & (held > 1))
+            | (enters & !beats & (held > Self::BEHIND))
+            | (as_first & (words[OTHERS] != 0))
+        {
             if leaves {
                 return self.leave_others(words);
             } else if !beats {
