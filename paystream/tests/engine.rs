@@ -76,6 +76,7 @@ fn a_feature_file_is_explained() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/handbook/features");
     let told = succeed(&["features", "explain", folder]);
     assert!(told.contains("the newest event of each"), "{told}");
+    assert!(told.contains("only where    labelled fraud\n"), "{told}");
     let kept = json(&["features", "explain", folder, "--json"]);
     let layers: Vec<_> =
         kept.as_array().unwrap().iter().map(|state| state["layer"].as_u64().unwrap()).collect();

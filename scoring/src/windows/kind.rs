@@ -8,9 +8,11 @@ use super::distinct::Distinct;
 use super::ordered::{Extreme, First};
 use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
 
-/// Values that are kept in the row of a key where its frame is a long one: as many as most keys have, so that few
-/// touch more than the row. Of shorter frames fewer are, since a row is there for each key.
+/// Places for values in the row of a key behind the smallest or largest: where its frame is a long one, more than most
+/// keys need, so that few events touch more than the row, and few make room there. Of shorter frames there are fewer,
+/// since a row is there for each key.
 const MANY: usize = 8;
+const FEW: usize = 2;
 
 /// An accumulator's kind with what it keeps beside words.
 #[derive(Debug)]
@@ -22,8 +24,8 @@ pub(super) enum Kind {
     IntSquaresEver(IntSumEver<true>),
     FloatSum(FloatSum<false>),
     FloatSquares(FloatSum<true>),
-    Min(Extreme<true, 2>),
-    Max(Extreme<false, 2>),
+    Min(Extreme<true, FEW>),
+    Max(Extreme<false, FEW>),
     MinOfMany(Extreme<true, MANY>),
     MaxOfMany(Extreme<false, MANY>),
     Distinct(Distinct),

@@ -301,15 +301,16 @@ impl Layout {
                 }
                 groups.push((at, group));
             }
+            let mut left_to = words[key];
             for &index in &singles {
                 let placed = put(index, (enter, Leave::Tail(leaves[0])), &mut words);
                 courses[course].takes(plan, index, &placed, &[placed.place.mask]);
-                let (_, left) = words_and_left(plan, plan.accumulators[index]);
-                spans.push(from..placed.place.at + left);
+                left_to = placed.place.at + words_and_left(plan, plan.accumulators[index]).1;
             }
-            // In one frame, what the last of them looks at and all before it.
-            spans.drain(..if leaves.len() > 1 { 0 } else { spans.len() - 1 });
-            spans.iter_mut().for_each(|span| span.start = if leaves.len() > 1 { span.start } else { from });
+            if let [_] = leaves[..] {
+                spans.clear();
+                spans.push(from..left_to);
+            }
             spans.insert(0, from..words[key]);
             windows.push(Window { key, course, words: spans, groups, singles });
         }
