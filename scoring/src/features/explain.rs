@@ -123,23 +123,23 @@ impl FeaturePlan {
 
     /// Which events count, by a condition bit: those that a label changes say what is so with each label, and without.
     fn filter(&self, plan: &WindowPlan, bit: usize) -> Option<String> {
-        let condition = |bit: usize| self.condition(plan, plan.conditions[bit]);
+        let condition = plan.conditions[bit];
         let Some(labelled) = plan.labelled.iter().find(|labelled| labelled.unknown == bit) else {
-            return condition(bit);
+            return self.condition(plan, condition);
         };
-        let [fraud, legit, unknown] = [labelled.fraud, labelled.legit, labelled.unknown].map(condition);
-        let all = |of: Option<String>| of.unwrap_or_else(|| "always".to_owned());
-        Some(match (fraud.as_deref(), legit.as_deref(), unknown.as_deref()) {
-            (Some("Boolean(true)"), Some("Boolean(false)"), Some("Boolean(NULL)")) => {
-                format!("labelled {FRAUD}")
+        let filter = |bit: usize| {
+            let filter = plan.conditions[bit].filter;
+            filter.map_or_else(String::new, |filter| self.readable(&plan.inputs[filter].text))
+        };
+        let [fraud, legit, unknown] = [labelled.fraud, labelled.legit, labelled.unknown].map(filter);
+        let by_label = match [fraud.as_str(), &legit, &unknown] {
+            ["Boolean(true)", "Boolean(false)", "Boolean(NULL)"] => format!("labelled {FRAUD}"),
+            _ => {
+                format!("({fraud}) if labelled {FRAUD}, ({legit}) if labelled legit, ({unknown}) until then")
             }
-            _ => format!(
-                "labelled {FRAUD} and {}, or labelled legit and {}, or without a label and {}",
-                all(fraud),
-                all(legit),
-                all(unknown)
-            ),
-        })
+        };
+        let argument = self.condition(plan, ConditionSpec { filter: None, ..condition });
+        Some([Some(by_label), argument].into_iter().flatten().collect::<Vec<_>>().join(" AND "))
     }
 
     fn condition(&self, plan: &WindowPlan, condition: ConditionSpec) -> Option<String> {

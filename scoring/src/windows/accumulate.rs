@@ -35,7 +35,7 @@ pub(super) trait Accumulate {
     const WORDS: usize;
     /// Words that [`Self::read`] writes.
     const READ: usize;
-    /// How many of its first words most events look at as they leave.
+    /// How many of its first words most events touch as they leave.
     const LEFT: usize = Self::WORDS;
     /// Takes an event in. An implementation has this and [`Self::leave`], or else [`Self::apply`].
     #[inline(always)]

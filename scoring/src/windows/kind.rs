@@ -12,7 +12,7 @@ use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
 /// keys need, so that few events touch more than the row, and few make room there. Of shorter frames there are fewer,
 /// since a row is there for each key.
 const MANY: usize = 8;
-const FEW: usize = 2;
+const FEW: usize = 1;
 
 /// An accumulator's kind with what it keeps beside words.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ pub(crate) fn words_of(plan: &WindowPlan, spec: AccumulatorSpec) -> usize {
     words_and_left(plan, spec).0
 }
 
-/// Words per key of an accumulator, and how many of the first of them most events look at as they leave.
+/// Words per key of an accumulator, and how many of the first of them most events touch as they leave.
 pub(super) fn words_and_left(plan: &WindowPlan, spec: AccumulatorSpec) -> (usize, usize) {
     const fn words<A: Accumulate>(_: &A) -> (usize, usize) {
         (A::WORDS, A::LEFT)

@@ -151,7 +151,7 @@ pub(super) struct Window {
     /// The dictionary of the key.
     pub(super) key: usize,
     pub(super) course: usize,
-    /// Which words of a key's row its loops look at: most of all, and as events leave each of its frames.
+    /// Which words of a key's row its loops touch: all, and those that most events touch as they leave each of its frames.
     pub(super) words: Vec<Range<usize>>,
     /// Counts and sums that run side by side, each with where it begins in the row of a key.
     pub(super) groups: Vec<(usize, Group)>,
@@ -270,7 +270,7 @@ impl Layout {
         of_frames.sort_by_key(|window| (window.key, window.starts_us.clone(), window.end_us));
         let mut windows = Vec::with_capacity(of_frames.len());
         for Grouped { key, end_us, starts_us, groups: of_window, mut singles } in of_frames {
-            // Last those of which events that leave look at a part.
+            // Last those of which events that leave touch a part.
             singles.sort_by_key(|&index| {
                 let (words, left) = words_and_left(plan, plan.accumulators[index]);
                 left < words

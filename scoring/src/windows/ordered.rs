@@ -118,8 +118,8 @@ impl Lists {
 ///
 /// They are a monotone list, but not always: the first is the best of all, and one that enters is put last unless it
 /// is as good as the first, which then is all there is. Only where there is no place, or the first leaves, those are
-/// left out that are no better than one after them. For most events this is one comparison, and no branch depends on
-/// which of two values is better, which nobody can guess.
+/// left out that are no better than one after them. For most events this is one comparison, and where there is a place no
+/// branch depends on which of two values is better, which nobody can guess.
 #[derive(Debug)]
 pub(super) struct Extreme<const MIN: bool, const PLACES: usize>(Lists);
 
@@ -134,8 +134,6 @@ const EVENTS: usize = 3;
 impl<const MIN: bool, const PLACES: usize> Extreme<MIN, PLACES> {
     /// Where the values of those behind the first begin.
     const VALUES: usize = EVENTS + PLACES.div_ceil(2);
-    /// How many there may be behind the first: one place is for what does not stay.
-    const BEHIND: usize = PLACES - 1;
 
     pub(super) const fn new() -> Self {
         Self(Lists::new())
@@ -167,7 +165,7 @@ impl<const MIN: bool, const PLACES: usize> Extreme<MIN, PLACES> {
     #[inline(always)]
     fn put_behind(words: &mut [u64], place: usize, (event, value): Candidate) {
         let (events, shift) = (&mut words[EVENTS + place / 2], place % 2 * 32);
-        *events = *events & !(u64::from(u32::MAX) << shift) | u64::from(event) << shift;
+        *events = with_half(*events, shift, event);
         words[Self::VALUES + place] = value.cast_unsigned();
     }
 
@@ -199,14 +197,14 @@ impl<const MIN: bool, const PLACES: usize> Extreme<MIN, PLACES> {
         while self.0.last_of(*others).is_some_and(|last| !Self::better(last.value, item.value)) {
             self.0.pop_last(others);
         }
-        let mut behind = Self::BEHIND;
+        let mut behind = PLACES;
         if *others == 0 {
             behind = Self::tidy(words, behind);
             while behind > 0 && !Self::better(Self::behind(words, behind - 1).1, item.value) {
                 behind -= 1;
             }
         }
-        if behind == Self::BEHIND {
+        if behind == PLACES {
             self.0.push_last(&mut words[OTHERS], item);
         } else {
             Self::put_behind(words, behind, (lower(item.seq), item.value));
@@ -232,6 +230,12 @@ impl<const MIN: bool, const PLACES: usize> Extreme<MIN, PLACES> {
     }
 }
 
+/// A word with other bits from `shift` on.
+#[inline(always)]
+const fn with_half(word: u64, shift: usize, bits: u32) -> u64 {
+    word & !((u32::MAX as u64) << shift) | (bits as u64) << shift
+}
+
 /// The lower bits of an event's number, or of a word.
 #[inline(always)]
 const fn lower(word: u64) -> u32 {
@@ -241,33 +245,33 @@ const fn lower(word: u64) -> u32 {
 impl<const MIN: bool, const PLACES: usize> Accumulate for Extreme<MIN, PLACES> {
     const WORDS: usize = Self::VALUES + PLACES;
     const READ: usize = 2;
-    const LEFT: usize = OTHERS;
+    const LEFT: usize = EVENTS;
 
     #[inline(always)]
     fn apply(&mut self, words: &mut [u64], sign: i64, item: Item) {
+        let (first, value, held) = (words[0], words[1], Self::held(words));
         let new = (lower(item.seq), item.value);
-        let held = Self::held(words);
         let enters = sign > 0;
-        let beats = (held == 0) | !Self::better(words[1].cast_signed(), item.value);
-        let leaves = (sign < 0) & (held > 0) & (lower(words[0]) == new.0);
-        let as_first = enters & beats;
-        if (leaves & (held > 1))
-            | (enters & !beats & (held > Self::BEHIND))
-            | (as_first & (words[OTHERS] != 0))
-        {
+        let beats = (held == 0) | !Self::better(value.cast_signed(), item.value);
+        let (as_first, joins) = (enters & beats, enters & !beats);
+        let leaves = (sign < 0) & (held > 0) & (lower(first) == new.0);
+        if (leaves & (held > 1)) | (joins & (held > PLACES)) | (as_first & (words[OTHERS] != 0)) {
             if leaves {
                 return self.leave_others(words);
-            } else if !beats {
+            } else if joins {
                 return self.enter_full(words, item);
             }
             self.0.clear(&mut words[OTHERS]);
         }
-        // What does not stay is written to where nothing is.
-        Self::put_behind(words, held.saturating_sub(1), new);
-        let last = [words[0] + (u64::from(enters) << 32), words[1]];
+        // What does not join those behind the first goes to the words that are written over below.
+        let place = held.saturating_sub(1);
+        let event_at = select_unpredictable(joins, EVENTS + place / 2, 0);
+        words[event_at] = with_half(words[event_at], place % 2 * 32, new.0);
+        words[select_unpredictable(joins, Self::VALUES + place, 1)] = item.value.cast_unsigned();
+        let stays = [first + (u64::from(joins) << 32), value];
         let alone = choose(enters, Self::first(new, 1), [0; 2]);
-        let [event, value] = choose(as_first | leaves, alone, last);
-        (words[0], words[1]) = (event, value);
+        let [first, value] = choose(as_first | leaves, alone, stays);
+        (words[0], words[1]) = (first, value);
     }
 
     #[inline(always)]
@@ -360,13 +364,13 @@ mod tests {
             // Few values, so that many are equal; more enter than leave, so that lists grow long where values fall.
             events in prop::collection::vec((0..20_i64, prop::sample::select(vec![1, 1, 1, -1, -1, 0])), 0..200),
         ) {
-            compare::<true, 2>(&events)?;
-            compare::<false, 2>(&events)?;
+            compare::<true, 1>(&events)?;
+            compare::<false, 1>(&events)?;
             compare::<true, 3>(&events)?;
             compare::<false, 8>(&events)?;
             let falling: Vec<(i64, i64)> =
                 (0..).zip(&events).map(|(at, &(value, sign))| (value - at, sign)).collect();
-            compare::<false, 2>(&falling)?;
+            compare::<false, 1>(&falling)?;
             compare::<false, 8>(&falling)?;
         }
     }

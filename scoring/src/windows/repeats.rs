@@ -252,7 +252,7 @@ impl Repeats {
         self.repeated.resize(self.place(end).0 + 1, 0);
         for &before in &before {
             let counts = (before > oldest) & (before != NOT_COUNTED);
-            let (at, bit) = self.place(select_unpredictable(counts, before - 1, oldest));
+            let (at, bit) = self.place(select_unpredictable(counts, before.wrapping_sub(1), oldest));
             self.repeated[at] |= u64::from(counts) << bit;
         }
         self.before = before;

@@ -26,6 +26,7 @@ pub(super) struct Segment {
 /// Values that are unpacked at a time for a [`Cursor`]: few enough that those of all tails stay in the processor's second
 /// cache.
 const PART: usize = 8 * BLOCK;
+const _: () = assert!(SEGMENT.is_multiple_of(BLOCK), "a segment is whole blocks");
 
 /// How far somebody has come who goes through a column in order.
 #[derive(Debug, Default)]
@@ -163,8 +164,8 @@ impl Segment {
         Ok((*first_seq, values))
     }
 
-    /// Appends what comes next in a column, at least one value and about `most`, whole blocks of them; what is left
-    /// begins where `rest` does. Returns what is left then.
+    /// Appends what comes next in a column, where `rest` begins: about `most` values, which are whole blocks, or all there
+    /// are. Returns what is left then.
     fn unpack(
         &self,
         index: usize,
@@ -174,7 +175,8 @@ impl Segment {
         out: &mut Vec<i64>,
     ) -> Result<Rest, SnapshotError> {
         let packed = &self.bytes[self.packed[index].clone()];
-        let mut input = Reader::part(&packed[rest.at..]);
+        let packed = packed.get(rest.at..).ok_or(SnapshotError::Damaged("a column has become shorter"))?;
+        let mut input = Reader::part(packed);
         let Rest { mut events, mut time_us, .. } = rest;
         if is_time && rest.at == 0 {
             time_us = input.i64()?;
