@@ -29,7 +29,8 @@ pub(super) fn key(column: i64) -> u32 {
     }
 }
 
-/// One kind of accumulator. `words` are its own of one key, zeroes for a key without events.
+/// One kind of accumulator. `words` are its own of one key: zeroes before its first event, and what it left of them after
+/// the last has left.
 pub(super) trait Accumulate {
     /// Words per key.
     const WORDS: usize;

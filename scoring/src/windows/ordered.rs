@@ -111,10 +111,10 @@ impl Lists {
     }
 }
 
-/// The smallest (`MIN`) or the largest value: of the events that may become it, those that the frame begins with. In the
-/// words: `[event of the first | how many there are in the words << 32, its value, list of those for which there is no
-/// place, events of those behind the first, two to a word…, their values…]`. Of events there are the lower 32 bits, which
-/// tell those of a frame apart. Read as `[valid, value]`.
+/// The smallest (`MIN`) or the largest value, with the events behind it that may yet become it, in order. In the words:
+/// `[event of the first | how many there are in the words << 32, its value, list of those for which there is no place,
+/// events of those behind the first, two to a word…, their values…]`. Of events there are the lower 32 bits, which tell
+/// those of a frame apart. Read as `[valid, value]`.
 ///
 /// They are a monotone list, but not always: the first is the best of all, and one that enters is put last unless it
 /// is as good as the first, which then is all there is. Only where there is no place, or the first leaves, those are
@@ -126,7 +126,7 @@ pub(super) struct Extreme<const MIN: bool, const PLACES: usize>(Lists);
 /// An event that may become the smallest or the largest, by the lower bits of its number, and its value.
 type Candidate = (u32, i64);
 
-/// Where the words of candidates begin that are not in the words.
+/// Which of the words is the list of candidates that are not in the words.
 const OTHERS: usize = 2;
 /// Where the events of those behind the first begin.
 const EVENTS: usize = 3;

@@ -346,3 +346,34 @@ const _: () = {
     assert!(IntSumEver::<false>::READ == IntSum::READ && IntSumEver::<true>::READ == IntSquares::READ);
     assert!(Extreme::<true, 2>::READ == 2);
 };
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::windows::accumulate::Item;
+
+    proptest! {
+        #[test]
+        fn variances_in_64_bits_are_those_of_wider_numbers(
+            values in prop_oneof![
+                prop::collection::vec(-9_i64..9, 2..200),
+                prop::collection::vec(-250_000_i64..250_000, 2..200),
+                prop::collection::vec(any::<i64>(), 2..9),
+            ],
+            sample: bool,
+        ) {
+            let mut words = [0; IntSumEver::<true>::WORDS];
+            for &value in &values {
+                IntSumEver::<true>.enter(&mut words, Item { seq: 0, key: 0, value, valid: true });
+            }
+            let wide = spread_of_ints(&words, sample);
+            if let Some(short) = spread_of_short_ints(&words, sample) {
+                prop_assert_eq!(Some(short.to_bits()), wide.map(f64::to_bits));
+            } else {
+                prop_assert!(values.iter().any(|value| value.unsigned_abs() > 200_000), "they are short");
+            }
+        }
+    }
+}

@@ -515,6 +515,57 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::MemoryStore;
+
+    /// The value of an event in a column, whose times rise.
+    fn value(column: usize, seq: u64) -> i64 {
+        let seq = seq.cast_signed();
+        if column == TIME { 1_000 * seq + seq % 7 } else { seq * seq % 1_009 }
+    }
+
+    /// Two segments that are sealed and a half, none of it unpacked.
+    fn sealed() -> (Reservoir, u64) {
+        let families =
+            [TIME, CONDITIONS].map(|column| FamilySpec { columns: vec![column], tails: Vec::new() });
+        let mut reservoir = Reservoir::new(0, &families, Arc::new(MemoryStore::default()));
+        let events = 5 * SEGMENT_EVENTS / 2;
+        for half in (0..events).step_by(SEGMENT / 2) {
+            let columns = [TIME, CONDITIONS]
+                .map(|column| (half..half + SEGMENT_EVENTS / 2).map(|seq| value(column, seq)).collect());
+            reservoir.append(&columns.each_ref().map(Vec::<i64>::as_slice));
+            reservoir.seal_if_full(|_, _| {});
+        }
+        reservoir.keep_unpacked(&[]);
+        (reservoir, events)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn who_goes_through_columns_reads_what_was_appended(
+            // From where to where, mostly on from where the one before ended, but also back, and whether all that is
+            // unpacked is let go of before.
+            ranges in prop::collection::vec((prop_oneof![4 => Just(0_u64), 1 => any::<u64>()], 1..5_000_u64, any::<bool>()), 1..30),
+        ) {
+            let (mut reservoir, events) = sealed();
+            let mut cursors = [Cursor::default(), Cursor::default()];
+            let mut from = 0;
+            for (jump, length, forget) in ranges {
+                from = (from + jump % events) % events;
+                let to = events.min(from + length);
+                if forget {
+                    reservoir.keep_unpacked(&[]);
+                }
+                for column in [TIME, CONDITIONS] {
+                    let mut found = Vec::new();
+                    reservoir.pass(column, from..to, &mut cursors[column], &mut found).unwrap();
+                    let expected: Vec<i64> = (from..to).map(|seq| value(column, seq)).collect();
+                    prop_assert_eq!(found, expected);
+                }
+                from = to;
+            }
+        }
+    }
 
     proptest! {
         #[test]
