@@ -287,17 +287,16 @@ const fn long_to_float(sum: i128) -> f64 {
 /// `[n, sum…, squares…]` → the variance or its root, where n is not 0, and not 1 of a sample.
 #[inline]
 fn spread(words: &[u64], float: bool, sample: bool, root: bool) -> f64 {
-    let short = if float { None } else { spread_of_short_ints(words, sample) };
-    let variance = short.unwrap_or_else(|| spread_of_any(words, float, sample));
+    let ints = || spread_of_short_ints(words, sample).or_else(|| spread_of_ints(words, sample));
+    let exact = if float { None } else { ints() };
+    let variance = exact.unwrap_or_else(|| spread_of_any(words, float, sample));
     if root { variance.sqrt() } else { variance }
 }
 
+/// As [`spread`] without the root, of doubles or of whatever is wider than [`spread_of_ints`] can tell.
 #[inline(never)]
 fn spread_of_any(words: &[u64], float: bool, sample: bool) -> f64 {
     let n = words[0];
-    if !float && let Some(exact) = spread_of_ints(words, sample) {
-        return exact;
-    }
     let (sum, squares) = if float {
         let double = |words: &[u64]| wide::to_double_double(words, FRACTION_BITS);
         (double(&words[1..5]), double(&words[5..9]))
@@ -326,6 +325,7 @@ fn spread_of_short_ints(words: &[u64], sample: bool) -> Option<f64> {
 
 /// The variance of integers whose sums are small enough for `n * squares - sum^2` to fit 128 bits: exact
 /// up to the division, and nearly always so.
+#[inline(never)]
 fn spread_of_ints(words: &[u64], sample: bool) -> Option<f64> {
     let n = i128::from(u32::try_from(words[0]).ok()?);
     let sum = i128::from(i64::try_from(int_sum(&words[1..3])).ok()?);

@@ -35,8 +35,8 @@ const REACH: u64 = u32::MAX as u64;
 pub(super) struct Repeats {
     newest: Table<Newest>,
     hasher: DefaultHashBuilder,
-    /// A bit for each event from 64 * `first_word` on: whether a later one has the same key and value. Some at the end
-    /// may be left out.
+    /// A bit for each event from 64 * `first_word` on: whether a later one has the same key and value. Those at the end
+    /// are left out.
     repeated: VecDeque<u64>,
     first_word: u64,
     /// The first of the events that enter in a step.
@@ -246,16 +246,18 @@ impl Repeats {
         let (passed, _) = self.place(oldest);
         self.repeated.drain(..passed.min(self.repeated.len()));
         self.first_word += passed as u64;
-        let before = std::mem::take(&mut self.before);
-        // All that may be repeated have a bit, so that only which of them are is left to tell, without a branch.
-        let end = self.entering.max(oldest) + before.len() as u64;
-        self.repeated.resize(self.place(end).0 + 1, 0);
-        for &before in &before {
-            let counts = (before > oldest) & (before != NOT_COUNTED);
-            let (at, bit) = self.place(select_unpredictable(counts, before.wrapping_sub(1), oldest));
-            self.repeated[at] |= u64::from(counts) << bit;
+        let newest = self.before.iter().copied().filter(|&before| before != NOT_COUNTED).max();
+        if let Some(newest) = newest.filter(|&newest| newest > oldest) {
+            // Room for all of them at once: which of them are repeated is no branch then.
+            let words = self.place(newest - 1).0 + 1;
+            self.repeated.resize(words.max(self.repeated.len()), 0);
+            for index in 0..self.before.len() {
+                let before = self.before[index];
+                let counts = (before > oldest) & (before != NOT_COUNTED);
+                let (at, bit) = self.place(select_unpredictable(counts, before.wrapping_sub(1), oldest));
+                self.repeated[at] |= u64::from(counts) << bit;
+            }
         }
-        self.before = before;
         self.before.clear();
     }
 
@@ -399,7 +401,7 @@ mod tests {
             repeats.settle(oldest as u64);
         }
         assert!(repeats.newest.places() < 20_000, "{} places for 3,000 events", repeats.newest.places());
-        assert!(repeats.repeated.len() < 50 && repeats.first_word == 97_000 / WORD_BITS);
+        assert!(repeats.repeated.is_empty() && repeats.first_word == 97_000 / WORD_BITS);
     }
 
     #[test]

@@ -226,33 +226,21 @@ impl Reservoir {
         columns.iter().map(pack).collect()
     }
 
-    /// The values of `column` for `range`, appended to `out`, for somebody who goes through it in order.
-    pub(super) fn pass(
-        &mut self,
-        column: usize,
-        range: Range<u64>,
-        cursor: &mut Cursor,
-        out: &mut Vec<i64>,
-    ) -> Result<(), ScoreError> {
-        let mut seq = range.start;
-        while seq < range.end {
-            let (first, values) = self.around(column, seq, cursor)?;
-            seq = append(first, values, seq..range.end, out);
-        }
-        Ok(())
-    }
-
-    /// The values of `column` for `range`, appended to `out`.
+    /// The values of `column` for `range`, appended to `out`; with a cursor for somebody who goes through it in order.
     pub(super) fn gather(
         &mut self,
         column: usize,
         range: Range<u64>,
+        mut cursor: Option<&mut Cursor>,
         out: &mut Vec<i64>,
     ) -> Result<(), ScoreError> {
         let mut seq = range.start;
         while seq < range.end {
-            let (first, values) = self.values(column, seq)?;
-            seq = append(first, values, seq..range.end, out);
+            let (first, values) = self.values(column, seq, cursor.as_deref_mut())?;
+            let from = to_usize(seq - first);
+            let to = to_usize(range.end - first).min(values.len());
+            out.extend_from_slice(&values[from..to]);
+            seq = first + to as u64;
         }
         Ok(())
     }
@@ -277,7 +265,7 @@ impl Reservoir {
                 placed = edges.len();
                 break;
             }
-            let (first, times) = self.around(TIME, seq, cursor)?;
+            let (first, times) = self.values(TIME, seq, Some(cursor))?;
             let times = &times[to_usize(seq - first)..];
             let times = &times[..times.len().min(limit + 1 - count)];
             let last = times[times.len() - 1];
@@ -308,35 +296,28 @@ impl Reservoir {
         if !in_open && before == 0 {
             return Ok(None);
         }
-        let (first, times_us) = self.values(TIME, number * SEGMENT_EVENTS)?;
+        let (first, times_us) = self.values(TIME, number * SEGMENT_EVENTS, None)?;
         Ok(times_us.binary_search(&time_us).ok().map(|at| first + at as u64))
     }
 
-    /// Some of a column, the value of event `seq` among them, and the event of the first of them.
-    fn around<'a>(
+    /// Some of a column, the value of event `seq` among them, and the event of the first of them: of a sealed segment all,
+    /// or what comes next for a cursor.
+    fn values<'a>(
         &'a mut self,
         column: usize,
         seq: u64,
-        cursor: &'a mut Cursor,
+        cursor: Option<&'a mut Cursor>,
     ) -> Result<(u64, &'a [i64]), ScoreError> {
-        let number = seq / SEGMENT_EVENTS;
-        if number == self.open_segment() {
-            return Ok((number * SEGMENT_EVENTS, &self.open[column]));
-        }
-        let (family, at) = self.place[column];
-        let id = self.id(family, number);
-        let segment = self.families[family].segment(id, &*self.store)?;
-        segment.around(seq, (at, column == TIME), cursor).map_err(|source| ScoreError::Segment { id, source })
-    }
-
-    /// The part of a column that is in the segment of `seq`, and the segment's first sequence number.
-    fn values(&mut self, column: usize, seq: u64) -> Result<(u64, &[i64]), ScoreError> {
         let number = seq / SEGMENT_EVENTS;
         let first = number * SEGMENT_EVENTS;
         if number == self.open_segment() {
             return Ok((first, &self.open[column]));
         }
-        Ok((first, self.sealed_column(column, number)?))
+        let Some(cursor) = cursor else { return Ok((first, self.sealed_column(column, number)?)) };
+        let (family, at) = self.place[column];
+        let id = self.id(family, number);
+        let segment = self.families[family].segment(id, &*self.store)?;
+        segment.around(seq, (at, column == TIME), cursor).map_err(|source| ScoreError::Segment { id, source })
     }
 
     /// A column of a sealed segment.
@@ -445,14 +426,6 @@ impl Family {
     }
 }
 
-/// Appends those of some values, the first of which is event `first`'s, that events of `range` have, and returns the event
-/// after them.
-fn append(first: u64, values: &[i64], range: Range<u64>, out: &mut Vec<i64>) -> u64 {
-    let to = to_usize(range.end - first).min(values.len());
-    out.extend_from_slice(&values[to_usize(range.start - first)..to]);
-    first + to as u64
-}
-
 /// Whether an event of this time comes before an edge.
 #[inline(always)]
 fn passes(time: i64, edge: i64, inclusive: bool) -> bool {
@@ -558,7 +531,7 @@ mod tests {
                 }
                 for column in [TIME, CONDITIONS] {
                     let mut found = Vec::new();
-                    reservoir.pass(column, from..to, &mut cursors[column], &mut found).unwrap();
+                    reservoir.gather(column, from..to, Some(&mut cursors[column]), &mut found).unwrap();
                     let expected: Vec<i64> = (from..to).map(|seq| value(column, seq)).collect();
                     prop_assert_eq!(found, expected);
                 }

@@ -262,7 +262,7 @@ impl WindowState {
         for &column in &self.layout.tails[tail].columns {
             let (cursor, values) = (&mut passing.cursors[column], &mut passing.columns[column]);
             values.clear();
-            self.reservoir.pass(column, range.clone(), cursor, values)?;
+            self.reservoir.gather(column, range.clone(), Some(cursor), values)?;
         }
         if self.layout.tails[tail].columns.contains(&CONDITIONS) {
             relabel(&self.plan, &self.labels, range.clone(), &mut passing.columns[CONDITIONS]);
