@@ -19,6 +19,7 @@ mod lists;
 mod loadtest;
 mod logs;
 mod mask;
+mod memory;
 mod offline;
 mod output;
 mod query;
@@ -40,10 +41,8 @@ use clap::Parser as _;
 use cli::{AlerterArgs, Cli, Command};
 use services::Stage;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    memory::keep_pages_small();
     let cli = Cli::parse();
     let global = cli.global;
     let result = match cli.command {
