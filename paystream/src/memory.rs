@@ -8,7 +8,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The allocator's own setting of whether memory may come in huge pages.
 const ALLOW_HUGE_PAGES: &str = "MIMALLOC_ALLOW_THP";
 
-/// Has all memory come in pages of 4 KiB, unless the environment says what the allocator is to do.
+/// Has memory come in pages of 4 KiB from now on, unless the environment says what the allocator is to do.
 ///
 /// The kernel fills a page of 2 MiB with zeroes when it is first touched, in the middle of a decision: some tenths of a
 /// millisecond, and up to six where a virtual machine has to ask its host for it (ADR 0008).
