@@ -125,11 +125,25 @@ impl Dictionary {
         self.hasher.hash_one(value)
     }
 
-    /// The number of the value that event `seq` has, and whether it is a new one; its home is then
-    /// segment `home`.
+    /// The number of the value that event `seq` has, `likely` the one that [`Self::approach`] saw, and whether it is a new
+    /// one; its home is then segment `home`.
     #[inline]
-    pub(super) fn acquire(&mut self, value: &[u8], hash: u64, seq: u64, home: u64) -> (u32, bool) {
+    pub(super) fn acquire(
+        &mut self,
+        value: &[u8],
+        hash: u64,
+        likely: Option<u32>,
+        seq: u64,
+        home: u64,
+    ) -> (u32, bool) {
         let (numbers, slots, tag) = (self.numbers.of_mut(hash), &mut self.slots, tag(hash));
+        if let Some(id) = likely {
+            let slot = &mut slots.row_mut(id as usize)[0];
+            if slot.live && slot.hash == hash && slot.value.as_bytes() == value {
+                slot.last_seq = seq;
+                return (id, false);
+            }
+        }
         let is_it = |entry: &Numbered| {
             entry.tag == tag && slots.row(entry.id() as usize)[0].value.as_bytes() == value
         };
@@ -159,22 +173,22 @@ impl Dictionary {
     }
 
     /// Asks for the memory that [`Self::acquire`] will look at, before the value at `row` of those with these hashes
-    /// is looked up: first for that which says where a value is, later for that of the value itself. A hint: changes
-    /// nothing.
+    /// is looked up: first for that which says where a value is, later for that of the value itself, of which it returns
+    /// the number if there is one. Changes nothing.
     #[inline(always)]
-    pub(super) fn approach(&self, hashes: &[u64], row: usize) {
+    pub(super) fn approach(&self, hashes: &[u64], row: usize) -> Option<u32> {
         if let Some(&hash) = hashes.get(row + 2 * AHEAD) {
             self.numbers.approach(hash);
-        }
-        if let Some(&hash) = hashes.get(row + AHEAD) {
-            let tag = tag(hash);
-            let found = self.numbers.of(hash).find(tag, |entry| entry.tag == tag);
-            found.into_iter().for_each(|entry| prefetch(&self.slots.row(entry.id() as usize)[0]));
         }
         // New values go where others were.
         if let Some(&id) = self.free.len().checked_sub(AHEAD).and_then(|at| self.free.get(at)) {
             prefetch(&self.slots.row(id as usize)[0]);
         }
+        let &hash = hashes.get(row + AHEAD)?;
+        let tag = tag(hash);
+        let id = self.numbers.of(hash).find(tag, |entry| entry.tag == tag)?.id();
+        prefetch(&self.slots.row(id as usize)[0]);
+        Some(id)
     }
 
     /// Asks for the memory of a number to come.
@@ -303,7 +317,7 @@ mod tests {
         let mut dictionary = Dictionary::new();
         let acquire = |dictionary: &mut Dictionary, value: &[u8], seq| {
             let hash = dictionary.hash(value);
-            dictionary.acquire(value, hash, seq, 0)
+            dictionary.acquire(value, hash, None, seq, 0)
         };
         let long = [7; 10_000];
         let (a, new) = acquire(&mut dictionary, &long, 1);
@@ -318,15 +332,36 @@ mod tests {
     }
 
     #[test]
+    fn what_seemed_likely_is_not_believed() {
+        let mut dictionary = Dictionary::new();
+        let mut acquire = |value: &[u8], likely, seq| {
+            let hash = dictionary.hash(value);
+            dictionary.acquire(value, hash, likely, seq, 0)
+        };
+        let (a, b) = (acquire(b"a", None, 0).0, acquire(b"b", None, 1).0);
+        assert_eq!(acquire(b"b", Some(a), 2), (b, false));
+        assert_eq!(acquire(b"b", Some(b), 3), (b, false));
+        let (c, new) = acquire(b"c", Some(b), 4);
+        assert!(new && c != a && c != b);
+        dictionary.release(0, &[i64::from(a)]);
+        assert_eq!((dictionary.is_live(a), dictionary.live()), (false, 2));
+        let hash = dictionary.hash(b"a");
+        assert_eq!(dictionary.acquire(b"a", hash, Some(a), 5, 0), (a, true), "it was let go of meanwhile");
+        dictionary.release(2, &[i64::from(b)]);
+        assert!(dictionary.is_live(b), "there is a newer event of it");
+    }
+
+    #[test]
     fn values_too_many_to_be_near_are_asked_for_and_found() {
         let mut dictionary = Dictionary::new();
         let values: Vec<[u8; 8]> = (0..3 * FAR_VALUES as u64).map(u64::to_le_bytes).collect();
         let hashes: Vec<u64> = values.iter().map(|value| dictionary.hash(value)).collect();
         let acquire = |dictionary: &mut Dictionary, first_seq: u64| -> Vec<i64> {
             let rows = values.iter().zip(&hashes).zip(first_seq..).enumerate();
+            let mut likely = vec![None; values.len() + AHEAD];
             let id = |(row, ((value, &hash), seq)): (usize, ((&[u8; 8], &u64), u64))| {
-                dictionary.approach(&hashes, row);
-                i64::from(dictionary.acquire(value, hash, seq, 0).0)
+                likely[row + AHEAD] = dictionary.approach(&hashes, row);
+                i64::from(dictionary.acquire(value, hash, likely[row], seq, 0).0)
             };
             rows.map(id).collect()
         };

@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::{ArrowNativeType as _, DataType, Float64Type, 
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::chunked::AHEAD;
 use super::dictionary::Dictionary;
 use super::records::KeyRecord;
 use super::reservoir::{CONDITIONS, KEYS, SEGMENT_EVENTS, TIME};
@@ -209,9 +210,12 @@ fn look_up<'a>(
     let mut before = None;
     let mut ids = Vec::with_capacity(rows);
     let far = dictionary.is_far();
+    // Of the rows to come.
+    let mut likely = [None; AHEAD];
     for (row, seq) in (0..rows).zip(first_seq..) {
+        let seen = std::mem::take(&mut likely[row % AHEAD]);
         if far {
-            dictionary.approach(&hashes, row);
+            likely[row % AHEAD] = dictionary.approach(&hashes, row);
         }
         let (value, hash) = (value(row), hashes[row]);
         // Many keys are the same as the one before.
@@ -223,7 +227,7 @@ fn look_up<'a>(
             ids.push(i64::from(id));
             continue;
         }
-        let (id, new) = dictionary.acquire(value, hash, seq, seq / SEGMENT_EVENTS);
+        let (id, new) = dictionary.acquire(value, hash, seen, seq, seq / SEGMENT_EVENTS);
         if new {
             new_keys.push(KeyRecord { dictionary: index, id, since: seq, history: Box::default() });
         }
