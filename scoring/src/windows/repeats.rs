@@ -6,10 +6,11 @@
 //! for each frame is to count events, as [`Count`](super::accumulate::Count) does.
 //!
 //! Some values are in the row of their key with the newest event of each; further ones are in a table. None is taken
-//! out when no frame has its events any more: another takes its place.
+//! out when no frame has its events any more: another takes its place. What the table has of a value that has come to be
+//! in the row is outdated, and older than that.
 
 use std::collections::VecDeque;
-use std::hint::{black_box, select_unpredictable};
+use std::hint::select_unpredictable;
 use std::ops::Range;
 
 use hashbrown::DefaultHashBuilder;
@@ -43,6 +44,29 @@ pub(super) struct Repeats {
     entering: u64,
     /// Of each of them: one more than the event that it repeats, 0 for none, or [`NOT_COUNTED`].
     before: Vec<u64>,
+    /// Those to be looked up in the table, reused.
+    sought: Vec<Sought>,
+}
+
+/// An event whose key and value may be in the table.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sought {
+    hash: u64,
+    /// Which of those that enter in a step.
+    event: usize,
+    /// Whether it is in the words of its key already.
+    kept: bool,
+}
+
+/// What the words of its key tell of an event that enters.
+#[derive(Debug, Clone, Copy)]
+struct Near {
+    /// One more than the event that it repeats as far as they know, or 0.
+    before: u64,
+    /// Whether it is in the words now.
+    kept: bool,
+    /// Whether the table may know of one that it repeats, or is where it is put.
+    sought: bool,
 }
 
 /// The newest event of a key with a value.
@@ -95,98 +119,76 @@ impl Repeats {
             first_word: 0,
             entering: 0,
             before: Vec::new(),
+            sought: Vec::new(),
         }
     }
 
     /// Looks up what the events of a step that enter repeat; no frame has events before `oldest` any more. `state`
     /// has a row for each key.
+    ///
+    /// First in the rows of keys, where no event depends on what another is found to be elsewhere; then, for those that
+    /// ask for it, in the table.
     pub(super) fn enter(&mut self, state: &mut Chunked<u64>, events: Pairs<'_>, oldest: u64) {
         let far = state.is_far();
         self.entering = events.first_seq;
         self.before.clear();
+        // Room for all of them, so that whether one is looked up in the table is no branch.
+        self.sought.resize(events.keys.len(), Sought::default());
+        let mut sought = 0;
         for (event, after) in (0..events.keys.len()).zip(events.first_seq + 1..) {
-            if far {
-                self.approach(state, &events, event, oldest);
+            if far && let Some(&id) = events.keys.get(event + AHEAD) {
+                state.approach(key(id) as usize, events.at);
             }
-            let before = if holds(events.conditions[event], events.mask) {
-                let pair = events.pair(event);
-                let words = state.part_mut(pair.0 as usize, events.at, WORDS).as_mut_array();
-                self.enter_one(words.expect("the layout makes room"), pair, after, oldest)
-            } else {
-                NOT_COUNTED
-            };
-            self.before.push(before);
+            if !holds(events.conditions[event], events.mask) {
+                self.before.push(NOT_COUNTED);
+                continue;
+            }
+            let (id, value) = events.pair(event);
+            let words = state.part_mut(id as usize, events.at, WORDS).as_mut_array();
+            let words: &mut [u64; WORDS] = words.expect("the layout makes room");
+            if after - words[0] > REACH {
+                self.rebase(words, id, after, oldest);
+            }
+            let near = enter_near(words, value, after, oldest);
+            self.before.push(near.before);
+            let hash = hash_of_pair(&self.hasher, id, value);
+            self.sought[sought] = Sought { hash, event, kept: near.kept };
+            sought += usize::from(near.sought);
+        }
+        for at in 0..sought {
+            if far && let Some(next) = self.sought[..sought].get(at + AHEAD) {
+                self.newest.approach(next.hash);
+            }
+            let Sought { hash, event, kept } = self.sought[at];
+            let after = events.first_seq + event as u64 + 1;
+            self.before[event] = self.enter_table(hash, events.pair(event), after, kept, oldest);
         }
     }
 
-    /// Asks for what comes after an event: first for the row of a key, later for the table's place where it has any.
+    /// Finds the newest event of a key with a value in the table, and returns one more than it, or 0. The event before
+    /// `after` is the newest now: what the table has is outdated if that is `kept` in the words, and replaced if not.
     #[inline(always)]
-    fn approach(&self, state: &Chunked<u64>, events: &Pairs<'_>, event: usize, oldest: u64) {
-        if let Some(&id) = events.keys.get(event + 2 * AHEAD) {
-            state.approach(key(id) as usize, events.at);
-        }
-        if let Some(&id) = events.keys.get(event + AHEAD)
-            && *state.element(key(id) as usize, events.at + IN_TABLE) > oldest
-        {
-            let (id, value) = events.pair(event + AHEAD);
-            self.newest.approach(hash_of_pair(&self.hasher, id, value));
-        }
-    }
-
-    /// Lets the event before `after` enter, and returns one more than the event that it repeats, or 0.
-    #[inline(always)]
-    fn enter_one(&mut self, words: &mut [u64; WORDS], pair: (u32, u32), after: u64, oldest: u64) -> u64 {
-        let (id, value) = pair;
-        if after - words[0] > REACH {
-            self.rebase(words, id, after, oldest);
-        }
-        let [base, in_table, near @ ..] = words;
-        let gone = oldest.saturating_sub(*base);
-        let (mut found, mut free, mut before) = (NEAR, NEAR, 0);
-        for (at, &word) in near.iter().enumerate() {
-            let distance = word >> 32;
-            let live = distance > gone;
-            let is_it = live & (key(word.cast_signed()) == value);
-            found = select_unpredictable(is_it, at, found);
-            before = select_unpredictable(is_it, *base + distance, before);
-            free = select_unpredictable(live, free, at);
-        }
-        // A value in the words, or one for which there is place, and no other could be elsewhere. The box keeps the
-        // compiler from making several branches of it, which nobody could guess.
-        if black_box((found < NEAR) | ((free < NEAR) & (*in_table <= oldest))) {
-            near[select_unpredictable(found < NEAR, found, free)] = word(value, after - *base);
-            return before;
-        }
-        let free = near.get_mut(free).map(|free| (free, *base));
-        self.enter_other(in_table, free, pair, after, oldest)
-    }
-
-    /// Lets an event enter whose value is not in the words; `free` is a place in them with their base, if there is one.
-    fn enter_other(
+    fn enter_table(
         &mut self,
-        in_table: &mut u64,
-        free: Option<(&mut u64, u64)>,
+        hash: u64,
         (id, value): (u32, u32),
         after: u64,
+        kept: bool,
         oldest: u64,
     ) -> u64 {
         let Self { newest, hasher, .. } = self;
-        let hash = hash_of_pair(hasher, id, value);
         let shard = newest.of_mut(hash);
         let needed = |entry: &Newest| entry.after > oldest;
-        match (shard.seek(tag(hash), |entry| (entry.id, entry.value) == (id, value), needed), free) {
-            (Ok(place), _) => {
-                *in_table = after.max(*in_table);
-                std::mem::replace(&mut shard.at_mut(place).after, after)
+        match shard.seek(tag(hash), |entry| (entry.id, entry.value) == (id, value), needed) {
+            Ok(place) => {
+                let newest = &mut shard.at_mut(place).after;
+                std::mem::replace(newest, select_unpredictable(kept, *newest, after))
             }
-            (Err(_), Some((free, base))) => {
-                *free = word(value, after - base);
-                0
-            }
-            (Err(place), None) => {
-                *in_table = after.max(*in_table);
-                let tag_of = |entry: &Newest| tag(hash_of_pair(hasher, entry.id, entry.value));
-                shard.put(place, Newest { id, value, after }, tag_of, needed);
+            Err(place) => {
+                if !kept {
+                    let tag_of = |entry: &Newest| tag(hash_of_pair(hasher, entry.id, entry.value));
+                    shard.put(place, Newest { id, value, after }, tag_of, needed);
+                }
                 0
             }
         }
@@ -204,7 +206,8 @@ impl Repeats {
             let live = (*near >> 32 > 0) & (then > oldest);
             *near = if live & (then > to) { word(value, then - to) } else { 0 };
             if live & (then <= to) {
-                self.enter_other(in_table, None, (id, value), then, oldest);
+                *in_table = then.max(*in_table);
+                self.enter_table(hash_of_pair(&self.hasher, id, value), (id, value), then, false, oldest);
             }
         }
         *base = to;
@@ -272,6 +275,28 @@ impl Repeats {
     fn place(&self, seq: u64) -> (usize, u64) {
         (to_usize(seq / WORD_BITS - self.first_word), seq % WORD_BITS)
     }
+}
+
+/// Lets the event before `after` enter the words of its key: to where its value is, or else to a place that is free,
+/// since no frame has events before `oldest` any more.
+#[inline(always)]
+fn enter_near(words: &mut [u64; WORDS], value: u32, after: u64, oldest: u64) -> Near {
+    let [base, in_table, ..] = *words;
+    let gone = oldest.saturating_sub(base);
+    // Places among the words; no place is where the word is that says what is in the table.
+    let (mut found, mut free) = (IN_TABLE, IN_TABLE);
+    for (at, &word) in words.iter().enumerate().skip(WORDS - NEAR) {
+        let live = word >> 32 > gone;
+        let is_it = live & (key(word.cast_signed()) == value);
+        found = select_unpredictable(is_it, at, found);
+        free = select_unpredictable(live, free, at);
+    }
+    let (is_found, is_free) = (found != IN_TABLE, free != IN_TABLE);
+    let before = select_unpredictable(is_found, base + (words[found] >> 32), 0);
+    let kept = is_found | is_free;
+    words[select_unpredictable(is_found, found, free)] =
+        select_unpredictable(kept, word(value, after - base), after);
+    Near { before, kept, sought: !is_found & (!is_free | (in_table > oldest)) }
 }
 
 /// What the words of a key have of a value.
