@@ -104,7 +104,7 @@ fn range(array: &dyn Array) -> Option<(i64, i64)> {
         }
         DataType::Int32 => extremes(array.as_primitive::<Int32Type>(), i64::from),
         DataType::Int64 => extremes(array.as_primitive::<Int64Type>(), |value| value),
-        DataType::Float64 => extremes(array.as_primitive::<Float64Type>(), ordered_float),
+        DataType::Float64 => extremes_of_floats(array.as_primitive()),
         _ => (array.null_count() < array.len()).then_some((i64::MIN, i64::MAX)),
     }
 }
@@ -128,12 +128,46 @@ fn extremes<T: ArrowPrimitiveType>(
         rest.iter().for_each(|&value| widen(&mut ranges[0], value));
         ranges.into_iter().fold(range, |all, range| (all.0.min(range.0), all.1.max(range.1)))
     };
-    let (values, none) = (array.values(), (i64::MAX, i64::MIN));
-    let (low, high) = match array.nulls() {
-        None => widened(none, values),
-        Some(nulls) => nulls.valid_slices().fold(none, |range, (from, to)| widened(range, &values[from..to])),
-    };
-    (low <= high).then_some((low, high))
+    let mut range = (i64::MAX, i64::MIN);
+    each_valid(array, |values| range = widened(range, values));
+    (range.0 <= range.1).then_some(range)
+}
+
+/// As [`extremes`], in the order of numbers, by which processors compare several at once; what is not a number has none.
+fn extremes_of_floats(array: &PrimitiveArray<Float64Type>) -> Option<(i64, i64)> {
+    const LANES: usize = 8;
+    let (mut low, mut high) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+    // A value that is not a number, where one came by.
+    let mut other = [0.0; LANES];
+    each_valid(array, |values| {
+        let mut widen = |lane: usize, value: f64| {
+            low[lane] = if value < low[lane] { value } else { low[lane] };
+            high[lane] = if value > high[lane] { value } else { high[lane] };
+            other[lane] = if value.is_nan() { value } else { other[lane] };
+        };
+        let (of_lanes, rest) = values.as_chunks::<LANES>();
+        for values in of_lanes {
+            for (lane, &value) in values.iter().enumerate() {
+                widen(lane, value);
+            }
+        }
+        rest.iter().for_each(|&value| widen(0, value));
+    });
+    if other.iter().any(|other: &f64| other.is_nan()) {
+        return extremes(array, ordered_float);
+    }
+    let low = low.into_iter().fold(f64::INFINITY, f64::min);
+    let high = high.into_iter().fold(f64::NEG_INFINITY, f64::max);
+    (low <= high).then(|| (ordered_float(low), ordered_float(high)))
+}
+
+/// Calls `take` with all values that are not NULL, as many at a time as lie side by side.
+fn each_valid<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>, mut take: impl FnMut(&[T::Native])) {
+    let values = array.values();
+    match array.nulls() {
+        None => take(values),
+        Some(nulls) => nulls.valid_slices().for_each(|(from, to)| take(&values[from..to])),
+    }
 }
 
 /// SQL knows one zero, the total order two.
@@ -301,4 +335,36 @@ fn first(holds: impl Fn(i64) -> bool) -> Option<i64> {
         if holds(middle) { high = middle } else { low = middle + 1 }
     }
     holds(low).then_some(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::Float64Array;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn extremes_of_doubles_are_those_of_their_total_order(
+            values in prop::collection::vec(prop_oneof![
+                6 => (-9.0..9.0_f64).prop_map(Some),
+                1 => select(vec![-0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY]).prop_map(Some),
+                1 => Just(None),
+            ], 0..40),
+            other in prop_oneof![
+                3 => Just(None),
+                1 => (any::<prop::sample::Index>(), select(vec![f64::NAN, -f64::NAN])).prop_map(Some),
+            ],
+        ) {
+            let mut values = values;
+            if let Some((at, other)) = other.filter(|_| !values.is_empty()) {
+                let at = at.index(values.len());
+                values[at] = Some(other);
+            }
+            let array = Float64Array::from(values);
+            prop_assert_eq!(extremes_of_floats(&array), extremes(&array, ordered_float));
+        }
+    }
 }
