@@ -372,6 +372,58 @@ proptest! {
     }
 }
 
+/// What looks at all of a key's history, which ends with a silence.
+fn mortal(name: &str, expiry: &str) -> String {
+    format!(
+        "-- EXPIRE KEYS AFTER INTERVAL '{expiry}'
+        SELECT count(*) OVER card AS {name}_seen, lag(amount_minor) OVER card AS {name}_before,
+               lag(reporting_amount_minor) OVER card AS {name}_before_it, lag(amount_minor, 2) OVER card AS {name}_second,
+               sum(amount_minor) OVER (PARTITION BY card ORDER BY event_time
+                   ROWS BETWEEN 3 PRECEDING AND CURRENT ROW) AS {name}_sum_4,
+               lag(amount_minor) OVER (PARTITION BY merchant_id, bin ORDER BY event_time) AS {name}_there
+        FROM transactions WINDOW card AS (PARTITION BY card ORDER BY event_time)"
+    )
+}
+
+/// The same in plain SQL: each life of a key is a partition of its own. In hours, since DataFusion compares an interval
+/// in days with what lies between two times as if any day were longer than all hours.
+fn lives(name: &str, expiry: &str) -> String {
+    let life = |key: &str, of: &str| {
+        format!(
+            "SELECT *, sum(anew) OVER (PARTITION BY {key} ORDER BY event_time) AS {of}_life FROM (
+            SELECT *, CASE WHEN event_time - lag(event_time) OVER (PARTITION BY {key} ORDER BY event_time)
+                       > INTERVAL '{expiry}' THEN 1 ELSE 0 END AS anew FROM "
+        )
+    };
+    format!(
+        "WITH cards AS ({} transactions)), places AS ({} (SELECT * EXCEPT (anew) FROM cards)))
+        SELECT event_time, count(*) OVER card AS {name}_seen, lag(amount_minor) OVER card AS {name}_before,
+               lag(reporting_amount_minor) OVER card AS {name}_before_it, lag(amount_minor, 2) OVER card AS {name}_second,
+               sum(amount_minor) OVER (PARTITION BY card, card_life ORDER BY event_time
+                   ROWS BETWEEN 3 PRECEDING AND CURRENT ROW) AS {name}_sum_4,
+               lag(amount_minor) OVER (PARTITION BY merchant_id, bin, place_life ORDER BY event_time) AS {name}_there
+        FROM places WINDOW card AS (PARTITION BY card, card_life ORDER BY event_time)",
+        life("card", "card"),
+        life("merchant_id, bin", "place"),
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn histories_end_with_a_silence_on_random_streams((sketches, _, cuts) in stream(), restore: bool) {
+        let lived = [("hours", "3 hours"), ("day", "24 hours"), ("month", "720 hours")];
+        let files = lived.map(|(name, expiry)| (format!("{name}.sql"), mortal(name, expiry)));
+        let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let found = incremental(&ruleset(&files), &transactions(&sketches), &[], &cuts, restore);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for (name, expiry) in lived {
+            assert_same(&runtime.block_on(query(&lives(name, expiry), &found)), &found, name);
+        }
+    }
+}
+
 proptest! {
     // Planning the batch queries takes long.
     #![proptest_config(ProptestConfig::with_cases(20))]

@@ -105,6 +105,9 @@ impl FeaturePlan {
                 (format!("all values of {}, in order", of.value.map_or_else(String::new, value)), NODE_BYTES)
             }
             Keep::Last(of) => (format!("the last {}", of.value.map_or_else(String::new, value)), 0),
+            Keep::Previous(of) => {
+                (format!("the last {}, for the event after", of.value.map_or_else(String::new, value)), 0)
+            }
             Keep::Ring { rows, argument } => {
                 (format!("the last {rows} {}", argument.value.map_or_else(|| "rows".to_owned(), value)), 0)
             }

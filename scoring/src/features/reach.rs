@@ -40,7 +40,10 @@ fn inputs_of(plan: &WindowPlan, accumulator: &AccumulatorSpec) -> Vec<usize> {
         Keep::Count => {}
         Keep::Sum { value, .. } | Keep::Min(value) | Keep::Max(value) => values = Some(value),
         Keep::Distinct(dictionary) => dictionaries.push(dictionary),
-        Keep::First(argument) | Keep::Last(argument) | Keep::Ring { argument, .. } => {
+        Keep::First(argument)
+        | Keep::Last(argument)
+        | Keep::Previous(argument)
+        | Keep::Ring { argument, .. } => {
             let Argument { value, valid } = argument;
             values = value;
             conditions.extend(valid);

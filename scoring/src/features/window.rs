@@ -233,6 +233,10 @@ impl Builder {
         let value = self.value(argument, value_type);
         let valid = self.counts(argument, schema, window, Magnitude::Any)?;
         let Reach::Frame(frame) = window.reach else { unreachable!("lag has all of a key's history") };
+        if (back, or) == (1, None) {
+            let keep = Keep::Previous(Argument { value: Some(value), valid });
+            return Ok((Read { of: self.accumulator(window, None, keep), how: How::Value }, value_type));
+        }
         let window = Window { reach: Reach::Rows { newest: back, oldest: back, frame }, ..window };
         Ok((self.ring(window, Some(value), valid, Fold::At { or })?, value_type))
     }

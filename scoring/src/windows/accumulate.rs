@@ -61,6 +61,14 @@ pub(super) trait Accumulate {
     /// nothing.
     #[inline(always)]
     fn approach(&self, _course: &Course<'_>, _to_come: &[Step]) {}
+    /// Takes the event of a row into a key's whole history, if it counts, and writes [`Self::READ`] words.
+    #[inline(always)]
+    fn live(&mut self, words: &mut [u64], item: Option<Item>, out: &mut [u64]) {
+        if let Some(item) = item {
+            self.enter(words, item);
+        }
+        self.read(words, out);
+    }
     /// Writes [`Self::READ`] words.
     #[inline(always)]
     fn read(&self, words: &[u64], out: &mut [u64]) {
@@ -230,6 +238,34 @@ impl Accumulate for Last {
     }
 }
 
+/// The value before the newest: most of what is asked of a ring. `[valid, value]` of the newest row, which is the one
+/// before as the next comes and reads it.
+#[derive(Debug, Default)]
+pub(super) struct Previous;
+
+impl Accumulate for Previous {
+    const WORDS: usize = 2;
+    const READ: usize = 2;
+
+    #[inline(always)]
+    fn enter(&mut self, words: &mut [u64], item: Item) {
+        words[0] = u64::from(item.valid);
+        words[1] = item.value.cast_unsigned();
+    }
+
+    fn leave(&mut self, _: &mut [u64], _: Item) {
+        unreachable!("nothing leaves a frame without a beginning")
+    }
+
+    #[inline(always)]
+    fn live(&mut self, words: &mut [u64], item: Option<Item>, out: &mut [u64]) {
+        self.read(words, out);
+        if let Some(item) = item {
+            self.enter(words, item);
+        }
+    }
+}
+
 /// The smallest or largest value ever: `[valid, value]`.
 #[derive(Debug, Default)]
 pub(super) struct ExtremeEver<const MIN: bool>;
@@ -290,35 +326,15 @@ pub(super) const fn ring_words(rows: usize) -> usize {
     2 + rows
 }
 
-/// The last two rows, as a [`Ring`] of two reads them: most of what is asked for is the one before.
-#[derive(Debug, Default)]
-pub(super) struct LastTwo;
-
-impl Accumulate for LastTwo {
-    const WORDS: usize = ring_words(2);
-    const READ: usize = ring_words(2);
-
-    #[inline(always)]
-    fn enter(&mut self, words: &mut [u64], item: Item) {
-        words[0] = 2.min(words[0] + 1);
-        words[1] = (words[1] << 1 | u64::from(item.valid)) & 0b11;
-        (words[2], words[3]) = (item.value.cast_unsigned(), words[2]);
-    }
-
-    fn leave(&mut self, _: &mut [u64], _: Item) {
-        unreachable!("nothing leaves a frame without a beginning")
-    }
-}
-
 /// What is kept of all events of a key: nothing leaves.
 pub(super) trait History {
     /// Words per key: `words`, for those that cannot tell by themselves.
     fn words(&self, words: usize) -> usize;
-    /// Words that [`Self::show`] writes, of an accumulator with `words` words a key.
+    /// Words that [`Self::live`] writes, of an accumulator with `words` words a key.
     fn words_shown(&self, words: usize) -> usize;
     fn add(&mut self, words: &mut [u64], item: Item);
-    /// Writes all words of `out`.
-    fn show(&self, words: &[u64], out: &mut [u64]);
+    /// Takes the event of a row in, if it counts, and writes all words of `out`.
+    fn live(&mut self, words: &mut [u64], item: Option<Item>, out: &mut [u64]);
 }
 
 impl<A: Accumulate> History for A {
@@ -338,8 +354,8 @@ impl<A: Accumulate> History for A {
     }
 
     #[inline(always)]
-    fn show(&self, words: &[u64], out: &mut [u64]) {
-        self.read(words, out);
+    fn live(&mut self, words: &mut [u64], item: Option<Item>, out: &mut [u64]) {
+        Accumulate::live(self, words, item, out);
     }
 }
 
@@ -363,7 +379,10 @@ impl History for Ring {
     }
 
     #[inline(always)]
-    fn show(&self, words: &[u64], out: &mut [u64]) {
+    fn live(&mut self, words: &mut [u64], item: Option<Item>, out: &mut [u64]) {
+        if let Some(item) = item {
+            self.add(words, item);
+        }
         let (valid, values) = (words[1], &words[2..]);
         let mut valid_out = 0;
         let mut slot = usize::try_from(words[0] >> 32).expect("a ring is short");

@@ -28,17 +28,18 @@ pub(super) struct Place {
     pub(super) valid_mask: u64,
 }
 
-impl Feed<'_> {
-    /// The event at `at` as the accumulator at `place` sees it, if it counts.
+impl Place {
+    /// An event with these conditions as the accumulator sees it, if it counts.
     #[inline(always)]
-    fn item(&self, at: usize, place: Place) -> Option<Item> {
-        let conditions = self.conditions[at];
-        holds(conditions, place.mask).then(|| Item {
-            seq: self.first_seq + at as u64,
-            key: key(self.keys[at]),
-            value: self.values[at],
-            valid: holds(conditions, place.valid_mask),
-        })
+    pub(super) fn item(self, conditions: i64, seq: u64, key: u32, value: i64) -> Option<Item> {
+        let valid = holds(conditions, self.valid_mask);
+        holds(conditions, self.mask).then_some(Item { seq, key, value, valid })
+    }
+
+    /// Its words in the row of a key.
+    #[inline(always)]
+    pub(super) fn of_mut(self, row: &mut [u64]) -> &mut [u64] {
+        &mut row[self.at..][..self.words]
     }
 }
 
@@ -252,31 +253,22 @@ pub(super) fn read_only<'a, A: Accumulate>(
     Read::of(out, keys.len(), A::READ)
 }
 
-/// As [`drive`], for an accumulator of a key's whole history: nothing leaves, but a key in `expired`,
-/// (row, key) pairs in order, is forgotten before that row.
+/// As [`drive`], for an accumulator of a key's whole history: each row's event is added, and nothing leaves.
 pub(super) fn drive_history<'a, H: History>(
     history: &mut H,
     state: &mut Chunked<u64>,
     place: Place,
-    (rows, expired): (&Feed<'_>, &[(usize, u32)]),
+    rows: Feed<'_>,
     out: &'a mut Vec<u64>,
 ) -> Read<'a> {
-    let words = history.words(place.words);
-    let mut expired = expired.iter().peekable();
-    let shown = history.words_shown(place.words);
-    let out = room_for(rows.keys.len(), shown, out);
-    for (row, out) in out.chunks_exact_mut(shown).take(rows.keys.len()).enumerate() {
-        while let Some(&(_, gone)) = expired.next_if(|&&(before, _)| before <= row) {
-            state.part_mut(gone as usize, place.at, words).fill(0);
-        }
-        let own = state.part_mut(key(rows.keys[row]) as usize, place.at, words);
-        if let Some(item) = rows.item(row, place) {
-            history.add(own, item);
-        }
-        history.show(own, out);
+    let count = rows.keys.len();
+    let (words, shown) = (history.words(place.words), history.words_shown(place.words));
+    let out = room_for(count, shown, out);
+    for (row, out) in out.chunks_exact_mut(shown).take(count).enumerate() {
+        let id = key(rows.keys[row]);
+        let own = state.part_mut(id as usize, place.at, words);
+        let item = place.item(rows.conditions[row], rows.first_seq + row as u64, id, rows.values[row]);
+        history.live(own, item, out);
     }
-    for &(_, gone) in expired {
-        state.part_mut(gone as usize, place.at, words).fill(0);
-    }
-    Read::of(out, rows.keys.len(), shown)
+    Read::of(out, count, shown)
 }

@@ -1,8 +1,8 @@
 //! The kinds of accumulators, of which each has its own loop.
 
 use super::accumulate::{
-    Accumulate, Count, ExtremeEver, FirstEver, FloatSum, IntSquares, IntSum, IntSumEver, Last, LastTwo,
-    ring_words,
+    Accumulate, Count, ExtremeEver, FirstEver, FloatSum, History as _, IntSquares, IntSum, IntSumEver, Item,
+    Last, Previous, Ring, ring_words,
 };
 use super::distinct::Distinct;
 use super::ordered::{Extreme, First};
@@ -11,8 +11,35 @@ use super::spec::{AccumulatorSpec, Frame, Keep, ValueType, WindowPlan};
 /// Places for values in the row of a key behind the smallest or largest: where its frame is a long one, more than most
 /// keys need, so that few events touch more than the row, and few make room there. Of shorter frames there are fewer,
 /// since a row is there for each key.
-const MANY: usize = 8;
+const MANY: usize = 7;
 const FEW: usize = 1;
+
+/// Calls a generic function with the accumulator that a kind holds.
+macro_rules! with_accumulator {
+    ($kind:expr, $accumulator:ident => $do:expr, ring => $ring:expr) => {
+        match $kind {
+            Kind::Count($accumulator) => $do,
+            Kind::IntSum($accumulator) => $do,
+            Kind::IntSquares($accumulator) => $do,
+            Kind::IntSumEver($accumulator) => $do,
+            Kind::IntSquaresEver($accumulator) => $do,
+            Kind::FloatSum($accumulator) => $do,
+            Kind::FloatSquares($accumulator) => $do,
+            Kind::Min($accumulator) => $do,
+            Kind::Max($accumulator) => $do,
+            Kind::MinOfMany($accumulator) => $do,
+            Kind::MaxOfMany($accumulator) => $do,
+            Kind::Distinct($accumulator) => $do,
+            Kind::MinEver($accumulator) => $do,
+            Kind::MaxEver($accumulator) => $do,
+            Kind::First($accumulator) => $do,
+            Kind::FirstEver($accumulator) => $do,
+            Kind::Last($accumulator) => $do,
+            Kind::Previous($accumulator) => $do,
+            Kind::Ring => $ring,
+        }
+    };
+}
 
 /// An accumulator's kind with what it keeps beside words.
 #[derive(Debug)]
@@ -34,7 +61,7 @@ pub(super) enum Kind {
     First(First),
     FirstEver(FirstEver),
     Last(Last),
-    LastTwo(LastTwo),
+    Previous(Previous),
     Ring,
 }
 
@@ -65,37 +92,16 @@ impl Kind {
             Keep::First(_) if history => Self::FirstEver(FirstEver),
             Keep::First(_) => Self::First(First::new()),
             Keep::Last(_) => Self::Last(Last),
-            Keep::Ring { rows: 2, .. } => Self::LastTwo(LastTwo),
+            Keep::Previous(_) => Self::Previous(Previous),
             Keep::Ring { .. } => Self::Ring,
         }
     }
-}
 
-/// Calls a generic function with the accumulator that a kind holds.
-macro_rules! with_accumulator {
-    ($kind:expr, $accumulator:ident => $do:expr, ring => $ring:expr) => {
-        match $kind {
-            Kind::Count($accumulator) => $do,
-            Kind::IntSum($accumulator) => $do,
-            Kind::IntSquares($accumulator) => $do,
-            Kind::IntSumEver($accumulator) => $do,
-            Kind::IntSquaresEver($accumulator) => $do,
-            Kind::FloatSum($accumulator) => $do,
-            Kind::FloatSquares($accumulator) => $do,
-            Kind::Min($accumulator) => $do,
-            Kind::Max($accumulator) => $do,
-            Kind::MinOfMany($accumulator) => $do,
-            Kind::MaxOfMany($accumulator) => $do,
-            Kind::Distinct($accumulator) => $do,
-            Kind::MinEver($accumulator) => $do,
-            Kind::MaxEver($accumulator) => $do,
-            Kind::First($accumulator) => $do,
-            Kind::FirstEver($accumulator) => $do,
-            Kind::Last($accumulator) => $do,
-            Kind::LastTwo($accumulator) => $do,
-            Kind::Ring => $ring,
-        }
-    };
+    /// Lets an event into a key's whole history; `words` are those of the key.
+    #[inline(always)]
+    pub(super) fn add(&mut self, words: &mut [u64], item: Item) {
+        with_accumulator!(self, accumulator => accumulator.add(words, item), ring => Ring.add(words, item));
+    }
 }
 
 /// Words per key of an accumulator.

@@ -107,6 +107,16 @@ pub(super) struct Silence {
     pub(super) accumulators: Vec<usize>,
 }
 
+impl Silence {
+    /// Forgets what is kept of a key's history; `row` has its words.
+    pub(super) fn forget(&self, layout: &Layout, row: &mut [u64]) {
+        row[self.at] = 0;
+        for &index in &self.accumulators {
+            layout.placed[index].place.of_mut(row).fill(0);
+        }
+    }
+}
+
 /// What tells which events of a key repeat a value.
 #[derive(Debug, Clone)]
 pub(super) struct RepeatsOf {
@@ -174,8 +184,6 @@ pub(super) struct Layout {
     pub(super) repeats: Vec<RepeatsOf>,
     /// What is kept over frames in time, in the order in which it is taken through a batch.
     pub(super) windows: Vec<Window>,
-    /// The other accumulators, over all of a key's history.
-    pub(super) histories: Vec<usize>,
     /// Those that let events in, and then those that take them out.
     pub(super) tails: Vec<Tail>,
     /// Columns of the reservoir.
@@ -244,9 +252,10 @@ impl Layout {
                 words: words_of(plan, spec),
                 mask: told.map_or(mask_of(spec.condition), |told| 1 << repeats[told].bit),
                 valid_mask: match spec.keep {
-                    Keep::First(argument) | Keep::Last(argument) | Keep::Ring { argument, .. } => {
-                        mask_of(argument.valid)
-                    }
+                    Keep::First(argument)
+                    | Keep::Last(argument)
+                    | Keep::Previous(argument)
+                    | Keep::Ring { argument, .. } => mask_of(argument.valid),
                     _ => 0,
                 },
             };
@@ -316,7 +325,6 @@ impl Layout {
         }
         let history_at = words.clone();
         let mut silences: Vec<Silence> = Vec::new();
-        let mut histories = Vec::new();
         for (index, spec) in plan.accumulators.iter().enumerate() {
             let Frame::History { expiry_us } = spec.frame else { continue };
             let known = silences.iter().position(|s| (s.key, s.expiry_us) == (spec.key, expiry_us));
@@ -328,7 +336,6 @@ impl Layout {
             });
             silences[silence].accumulators.push(index);
             put(index, (None, Leave::Silence(silence)), &mut words);
-            histories.push(index);
         }
         let placed: Vec<Placed> =
             placed.into_iter().map(|p| p.expect("each accumulator was placed")).collect();
@@ -341,7 +348,6 @@ impl Layout {
             courses,
             repeats,
             windows,
-            histories,
             families: families(plan, first_value, &tails),
             tails,
             columns: first_value + plan.values.len(),
@@ -402,7 +408,10 @@ fn mask_of(condition: Option<usize>) -> u64 {
 /// Whether an accumulator asks for the conditions of events.
 fn is_conditional(accumulator: &AccumulatorSpec) -> bool {
     let argument = match accumulator.keep {
-        Keep::First(argument) | Keep::Last(argument) | Keep::Ring { argument, .. } => argument.valid,
+        Keep::First(argument)
+        | Keep::Last(argument)
+        | Keep::Previous(argument)
+        | Keep::Ring { argument, .. } => argument.valid,
         Keep::Count | Keep::Sum { .. } | Keep::Min(_) | Keep::Max(_) | Keep::Distinct(_) => None,
     };
     accumulator.condition.or(argument).is_some()
@@ -420,9 +429,10 @@ fn column(keep: Keep, first_value: usize) -> Option<usize> {
         Keep::Count => None,
         Keep::Sum { value, .. } | Keep::Min(value) | Keep::Max(value) => Some(first_value + value),
         Keep::Distinct(dictionary) => Some(KEYS + dictionary),
-        Keep::First(argument) | Keep::Last(argument) | Keep::Ring { argument, .. } => {
-            argument.value.map(|value| first_value + value)
-        }
+        Keep::First(argument)
+        | Keep::Last(argument)
+        | Keep::Previous(argument)
+        | Keep::Ring { argument, .. } => argument.value.map(|value| first_value + value),
     }
 }
 

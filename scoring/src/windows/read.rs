@@ -37,7 +37,12 @@ impl<'a> Read<'a> {
         Self { at, ..self }
     }
 
-    fn rows(self) -> impl Iterator<Item = &'a [u64]> + Clone {
+    /// The same, some rows at a time.
+    pub(super) fn parts(self, rows: usize) -> impl Iterator<Item = Self> {
+        self.words.chunks(rows * self.stride).map(move |words| Self { words, ..self })
+    }
+
+    fn rows(self) -> impl ExactSizeIterator<Item = &'a [u64]> {
         self.words.chunks_exact(self.stride).map(move |words| &words[self.at..])
     }
 }
@@ -66,7 +71,7 @@ impl<T: ArrowPrimitiveType> Nullable<T> {
     /// says so.
     fn extend<'a>(
         &mut self,
-        of_rows: impl Iterator<Item = &'a [u64]> + Clone,
+        of_rows: impl ExactSizeIterator<Item = &'a [u64]>,
         value: impl Fn(&[u64]) -> T::Native,
     ) {
         self.extend_where(of_rows, |words| words[0] > 0, value);
@@ -75,12 +80,17 @@ impl<T: ArrowPrimitiveType> Nullable<T> {
     /// Appends a value for each row that has `any`, and null for the others.
     fn extend_where<'a>(
         &mut self,
-        of_rows: impl Iterator<Item = &'a [u64]> + Clone,
+        of_rows: impl ExactSizeIterator<Item = &'a [u64]>,
         any: impl Fn(&[u64]) -> bool,
         value: impl Fn(&[u64]) -> T::Native,
     ) {
-        self.valid.extend(of_rows.clone().map(&any));
-        self.values.extend(of_rows.map(|words| if any(words) { value(words) } else { T::Native::default() }));
+        let before = self.valid.len();
+        self.valid.resize(before + of_rows.len(), false);
+        let valid = self.valid[before..].iter_mut();
+        self.values.extend(of_rows.zip(valid).map(|(words, valid)| {
+            *valid = any(words);
+            if *valid { value(words) } else { T::Native::default() }
+        }));
     }
 
     fn push(&mut self, value: Option<T::Native>) {
@@ -266,7 +276,7 @@ fn average(words: &[u64], float: bool) -> f64 {
     } else {
         to_float(int_sum(&words[1..3]))
     };
-    sum / words[0] as f64
+    sum / words[0].cast_signed() as f64
 }
 
 #[inline]

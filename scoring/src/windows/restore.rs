@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::accumulate::{Ring, key};
+use super::accumulate::key;
 use super::dictionary::Dictionary;
-use super::drive::{Course, Feed, Step, Walk, drive_history, drive_through, holds};
+use super::drive::{Course, Step, Walk, drive_through, holds};
 use super::kind::{Kind, with_accumulator};
 use super::labels::relabel;
 use super::layout::{Layout, Leave, Placed, RepeatsOf};
@@ -188,7 +188,7 @@ impl WindowState {
                     words.copy_from_slice(&record.history);
                 }
             }
-            let mut last_us = vec![i64::MIN; since.len()];
+            let mut last_us = vec![None; since.len()];
             let first = self.reservoir.first_seq_of(KEYS + dictionary);
             for part in parts(first..self.reservoir.next_seq()) {
                 self.relive(dictionary, part, &since, &mut last_us)?;
@@ -205,7 +205,7 @@ impl WindowState {
         dictionary: usize,
         part: Range<u64>,
         since: &[u64],
-        last_us: &mut [i64],
+        last_us: &mut [Option<i64>],
     ) -> Result<(), ScoreError> {
         let layout = Arc::clone(&self.layout);
         let mut columns: Vec<Vec<i64>> = vec![Vec::new(); layout.columns];
@@ -221,38 +221,31 @@ impl WindowState {
         for column in asked {
             self.reservoir.gather(column, part.clone(), None, &mut columns[column])?;
         }
-        let mut out = Vec::new();
         for (row, seq) in (part.start..part.end).enumerate() {
             let id = key(columns[KEYS + dictionary][row]) as usize;
             let time_us = columns[TIME][row];
             let Some(&from) = since.get(id) else { continue };
-            for (index, silence) in layout.silences.iter().enumerate().filter(|(_, s)| s.key == dictionary) {
-                let forgotten = time_us.saturating_sub(last_us[id]) > silence.expiry_us;
-                if seq >= from && last_us[id] > i64::MIN && forgotten {
-                    self.forget_history(index, id);
+            let own = self.words[dictionary].row_mut(id);
+            let before_us = last_us[id].replace(time_us);
+            let silent_us = before_us.map_or(0, |before_us| time_us.saturating_sub(before_us));
+            for silence in layout.silences.iter().filter(|silence| silence.key == dictionary) {
+                if seq >= from && silent_us > silence.expiry_us {
+                    silence.forget(&layout, own);
                 }
-                self.words[dictionary].row_mut(id)[silence.at] = seq + 1;
-            }
-            last_us[id] = time_us;
-            if seq < from {
-                continue;
-            }
-            for (index, placed) in layout.placed.iter().enumerate() {
-                if placed.key != dictionary || !matches!(placed.leave, Leave::Silence(_)) {
+                own[silence.at] = seq + 1;
+                if seq < from {
                     continue;
                 }
-                // Where nothing is asked of a column, any will do.
-                let of_row = |column: usize| columns[column].get(row..=row).unwrap_or(&[0]);
-                let enter = Feed {
-                    first_seq: seq,
-                    keys: of_row(KEYS + dictionary),
-                    conditions: of_row(CONDITIONS),
-                    values: of_row(placed.column.unwrap_or(TIME)),
-                };
-                let state = &mut self.words[dictionary];
-                with_accumulator!(&mut self.kinds[index], accumulator => {
-                    drive_history(accumulator, state, placed.place, (&enter, &[]), &mut out)
-                }, ring => drive_history(&mut Ring, state, placed.place, (&enter, &[]), &mut out));
+                for &index in &silence.accumulators {
+                    let Placed { place, column, .. } = &layout.placed[index];
+                    // Where nothing is asked of a column, any will do.
+                    let of_row = |column: usize| columns[column].get(row).copied().unwrap_or_default();
+                    let value = of_row(column.unwrap_or(TIME));
+                    let id = key(columns[KEYS + dictionary][row]);
+                    if let Some(item) = place.item(of_row(CONDITIONS), seq, id, value) {
+                        self.kinds[index].add(place.of_mut(own), item);
+                    }
+                }
             }
         }
         Ok(())
@@ -261,21 +254,13 @@ impl WindowState {
     /// Forgets the histories of keys whose newest event the silence's tail has passed.
     fn end_silences(&mut self, dictionary: usize) {
         let layout = Arc::clone(&self.layout);
-        for (index, silence) in layout.silences.iter().enumerate().filter(|(_, s)| s.key == dictionary) {
+        for silence in layout.silences.iter().filter(|silence| silence.key == dictionary) {
             for id in 0..self.dictionaries[dictionary].capacity() {
-                let newest = self.words[dictionary].row(id)[silence.at];
-                if newest > 0 && newest - 1 < self.tails[silence.tail] {
-                    self.forget_history(index, id);
-                    self.words[dictionary].row_mut(id)[silence.at] = 0;
+                let own = self.words[dictionary].row_mut(id);
+                if own[silence.at] > 0 && own[silence.at] <= self.tails[silence.tail] {
+                    silence.forget(&layout, own);
                 }
             }
-        }
-    }
-
-    fn forget_history(&mut self, silence: usize, id: usize) {
-        for placed in self.layout.placed.iter().filter(|p| p.leave == Leave::Silence(silence)) {
-            let place = placed.place;
-            self.words[placed.key].row_mut(id)[place.at..place.at + place.words].fill(0);
         }
     }
 }

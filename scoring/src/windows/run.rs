@@ -8,12 +8,15 @@ use super::drive::{Course, Feed, Walk, drive, drive_history, read_only};
 use super::grouping::Group;
 use super::kind::{Kind, with_accumulator};
 use super::lanes::{Lanes, Summed};
-use super::layout::{Layout, Leave, Placed, Silence};
+use super::layout::{Layout, Placed, Silence};
 use super::read::{Column, Read};
-use super::reservoir::{CONDITIONS, KEYS, TIME};
+use super::reservoir::{CONDITIONS, KEYS};
 use super::spec::WindowPlan;
 use super::state::WindowState;
 use crate::probe::Probe;
+
+/// Rows whose histories, or whose outputs, are taken in turn: what they touch stays in the first cache meanwhile.
+const ROWS_AT_ONCE: usize = 128;
 
 impl WindowState {
     /// Takes the events that were fetched, and rows of which each is read, through all accumulators.
@@ -34,15 +37,9 @@ impl WindowState {
             repeats.settle(spec.oldest(|tail| self.tails[tail]));
             probe.states(&spec.accumulators);
         }
-        let mut expired = Vec::with_capacity(layout.silences.len());
         for silence in &layout.silences {
-            expired.push(self.silence(silence, rows, first_seq));
+            self.run_histories(silence, rows, first_seq, outputs);
             probe.states(&silence.accumulators);
-        }
-        // At once, while what silences touched is near.
-        for &index in &layout.histories {
-            self.run_history(index, &expired, rows, first_seq, outputs);
-            probe.states(&[index]);
         }
         self.run_windows(&layout, rows, outputs, probe);
         self.release(&layout);
@@ -90,9 +87,13 @@ impl WindowState {
                 let lanes = lanes(layout, group, *at, |placed| happening.of(spec, placed));
                 let course = happening.of(spec, &layout.placed[group.frames[0][0]]);
                 let of_all = lanes.run(state, course, walk(), read);
-                for (&index, place) in group.all.iter().zip(lanes.places()) {
+                for &index in &group.all {
                     counted[index] = true;
-                    show(plan, &layout.placed[index], of_all.part(place), outputs);
+                }
+                for of_rows in of_all.parts(ROWS_AT_ONCE) {
+                    for (&index, place) in group.all.iter().zip(lanes.places()) {
+                        show(plan, &layout.placed[index], of_rows.part(place), outputs);
+                    }
                 }
                 probe.states(&group.all);
             }
@@ -131,67 +132,62 @@ impl WindowState {
         }
     }
 
-    /// Takes one accumulator of keys' whole histories through the step; `expired` are, for each silence, the keys
-    /// that it ends.
-    fn run_history(
-        &mut self,
-        index: usize,
-        expired: &[Vec<(usize, u32)>],
-        rows: &[&[i64]],
-        first_seq: u64,
-        outputs: &mut [Column],
-    ) {
-        let placed = &self.layout.placed[index];
-        let Leave::Silence(silence) = placed.leave else { unreachable!("the layout says so") };
-        let keys = rows[KEYS + placed.key];
-        let arriving = Feed {
-            first_seq,
-            keys,
-            conditions: rows[CONDITIONS],
-            values: rows[placed.column.unwrap_or(CONDITIONS)],
-        };
-        let feeds = (&arriving, expired[silence].as_slice());
-        let (state, out) = (&mut self.words[placed.key], &mut self.read);
-        let read = with_accumulator!(&mut self.kinds[index], accumulator => {
-            drive_history(accumulator, state, placed.place, feeds, out)
-        }, ring => drive_history(&mut Ring, state, placed.place, feeds, out));
-        show(&self.plan, placed, read, outputs);
-    }
-
-    /// The keys that a silence ends, each with the row before which it does.
-    fn silence(&mut self, silence: &Silence, rows: &[&[i64]], first_seq: u64) -> Vec<(usize, u32)> {
-        let passing = &self.passing[silence.tail];
-        let state = &mut self.words[silence.key];
-        let mut expired = Vec::new();
-        let leaving = &passing.columns[KEYS + silence.key];
+    /// Takes accumulators of keys' whole histories through the step: those that one silence ends, some rows at a time,
+    /// so that what they keep of a key, which is side by side, stays near meanwhile.
+    fn run_histories(&mut self, silence: &Silence, rows: &[&[i64]], first_seq: u64, outputs: &mut [Column]) {
+        let Self { plan, layout, passing, words, kinds, read, .. } = self;
+        let (passing, state) = (&passing[silence.tail], &mut words[silence.key]);
+        let (leaving, keys) = (&passing.columns[KEYS + silence.key], rows[KEYS + silence.key]);
         // Histories are at the end of a row.
-        let (far, last) = (state.is_far(), self.layout.words[silence.key] - 1);
+        let words = silence.at..layout.words[silence.key];
+        let spans = state.spans(&[words]);
         let approach = |state: &Chunked<u64>, keys: &[i64], done: usize| {
-            if far && let Some(&id) = keys.get(done + AHEAD) {
-                state.approach(key(id) as usize, silence.at);
-                state.approach(key(id) as usize, last);
+            if !spans.is_empty() {
+                state.ask(&spans, keys.get(done + AHEAD).map(|&id| (key(id) as usize, 0)).into_iter());
             }
         };
         let mut left = 0;
-        let mut leave = |state: &mut Chunked<u64>, end: usize, row: usize| {
+        // Whether it came as far as `end`: a key that has fallen silent after an event of which its history is `unread`
+        // yet stops it.
+        let mut leave = |state: &mut Chunked<u64>, end: usize, unread: u64| {
             while left < end {
                 approach(state, leaving, left);
-                let newest = &mut state.row_mut(key(leaving[left]) as usize)[silence.at];
-                if *newest == passing.first_seq + left as u64 + 1 {
-                    *newest = 0;
-                    expired.push((row, key(leaving[left])));
+                let (own, seq) =
+                    (state.row_mut(key(leaving[left]) as usize), passing.first_seq + left as u64);
+                if own[silence.at] == seq + 1 {
+                    if seq >= unread {
+                        return false;
+                    }
+                    silence.forget(layout, own);
                 }
                 left += 1;
             }
+            true
         };
-        let keys = rows[KEYS + silence.key];
-        for ((row, &id), seq) in keys.iter().enumerate().zip(first_seq..) {
-            approach(state, keys, row);
-            leave(state, passing.cuts[row], row);
-            state.row_mut(key(id) as usize)[silence.at] = seq + 1;
+        let (mut row, count) = (0, keys.len());
+        while row < count {
+            let (from, unread) = (row, first_seq + row as u64);
+            while row < count.min(from + ROWS_AT_ONCE) && leave(state, passing.cuts[row], unread) {
+                approach(state, keys, row);
+                state.row_mut(key(keys[row]) as usize)[silence.at] = first_seq + row as u64 + 1;
+                row += 1;
+            }
+            for &index in &silence.accumulators {
+                let placed = &layout.placed[index];
+                // Where nothing is asked of a column, any will do.
+                let feed = Feed {
+                    first_seq: first_seq + from as u64,
+                    keys: &keys[from..row],
+                    conditions: &rows[CONDITIONS][from..row],
+                    values: &rows[placed.column.unwrap_or(CONDITIONS)][from..row],
+                };
+                let read = with_accumulator!(&mut kinds[index], accumulator => {
+                    drive_history(accumulator, state, placed.place, feed, read)
+                }, ring => drive_history(&mut Ring, state, placed.place, feed, read));
+                show(plan, placed, read, outputs);
+            }
         }
-        leave(state, leaving.len(), rows[TIME].len());
-        expired
+        leave(state, leaving.len(), first_seq + count as u64);
     }
 }
 

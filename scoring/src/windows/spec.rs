@@ -154,6 +154,8 @@ pub(crate) enum Keep {
     First(Argument),
     /// The newest value, which may be null.
     Last(Argument),
+    /// The value before the newest, which may be null.
+    Previous(Argument),
     /// The newest values.
     Ring {
         /// How many of them, the current event's included.
