@@ -8,7 +8,7 @@ use super::plan::FeaturePlan;
 use crate::transactions::FRAUD;
 use crate::windows::kind::words_of;
 use crate::windows::repeats;
-use crate::windows::spec::{AccumulatorSpec, ConditionSpec, Frame, Keep, Magnitude, WindowPlan};
+use crate::windows::spec::{AccumulatorSpec, Argument, ConditionSpec, Frame, Keep, Magnitude, WindowPlan};
 
 const WORD_BYTES: usize = 8;
 /// A node of a list: sequence number, value, neighbours.
@@ -76,6 +76,7 @@ impl FeaturePlan {
                 (format!("all, until the key is silent for more than {}", duration(expiry_us)), true)
             }
         };
+        let argument = |of: Argument| of.value.map_or_else(String::new, value);
         let (keeps, bytes_per_event) = match accumulator.keep {
             Keep::Count => ("how many".to_owned(), 0),
             Keep::Sum { value: of, squares: false } => (format!("count and sum of {}", value(of)), 0),
@@ -98,18 +99,12 @@ impl FeaturePlan {
                 };
                 (keeps, PAIR_BYTES)
             }
-            Keep::First(of) if history => {
-                (format!("the first {}", of.value.map_or_else(String::new, value)), 0)
-            }
-            Keep::First(of) => {
-                (format!("all values of {}, in order", of.value.map_or_else(String::new, value)), NODE_BYTES)
-            }
-            Keep::Last(of) => (format!("the last {}", of.value.map_or_else(String::new, value)), 0),
-            Keep::Previous(of) => {
-                (format!("the last {}, for the event after", of.value.map_or_else(String::new, value)), 0)
-            }
-            Keep::Ring { rows, argument } => {
-                (format!("the last {rows} {}", argument.value.map_or_else(|| "rows".to_owned(), value)), 0)
+            Keep::First(of) if history => (format!("the first {}", argument(of)), 0),
+            Keep::First(of) => (format!("all values of {}, in order", argument(of)), NODE_BYTES),
+            Keep::Last(of) => (format!("the last {}", argument(of)), 0),
+            Keep::Previous(of) => (format!("the last {}, for the event after", argument(of)), 0),
+            Keep::Ring { rows, argument: of } => {
+                (format!("the last {rows} {}", of.value.map_or_else(|| "rows".to_owned(), value)), 0)
             }
         };
         KeptState {

@@ -37,17 +37,13 @@ fn inputs_of(plan: &WindowPlan, accumulator: &AccumulatorSpec) -> Vec<usize> {
     let (mut values, mut dictionaries) = (None, vec![accumulator.key]);
     let mut conditions: Vec<usize> = accumulator.condition.into_iter().collect();
     match accumulator.keep {
-        Keep::Count => {}
         Keep::Sum { value, .. } | Keep::Min(value) | Keep::Max(value) => values = Some(value),
         Keep::Distinct(dictionary) => dictionaries.push(dictionary),
-        Keep::First(argument)
-        | Keep::Last(argument)
-        | Keep::Previous(argument)
-        | Keep::Ring { argument, .. } => {
-            let Argument { value, valid } = argument;
-            values = value;
-            conditions.extend(valid);
-        }
+        _ => {}
+    }
+    if let Some(Argument { value, valid }) = accumulator.keep.argument() {
+        values = value;
+        conditions.extend(valid);
     }
     let labelled = plan.labelled.iter().filter(|labelled| conditions.contains(&labelled.unknown));
     let labelled: Vec<usize> = labelled.flat_map(|labelled| [labelled.fraud, labelled.legit]).collect();

@@ -119,13 +119,7 @@ impl<T: Clone + Default> Chunked<T> {
     /// Asks for the cache line that an element of a row is in. A hint: changes nothing.
     #[inline(always)]
     pub(super) fn approach(&self, row: usize, element: usize) {
-        prefetch(self.element(row, element));
-    }
-
-    /// One element of a row: checks less than [`Self::row`].
-    #[inline(always)]
-    pub(super) fn element(&self, row: usize, element: usize) -> &T {
-        &self.chunks[row >> CHUNK_BITS][(row & (CHUNK - 1)) * self.stride + element]
+        prefetch(&self.chunks[row >> CHUNK_BITS][(row & (CHUNK - 1)) * self.stride + element]);
     }
 
     /// Whether rows are too many for the processor's nearer caches.

@@ -90,8 +90,8 @@ impl CourseSpec {
 pub(super) enum Leave {
     /// At this tail.
     Tail(usize),
-    /// All at once, when this silence ends the key's history.
-    Silence(usize),
+    /// All at once, when a silence ends the key's history.
+    Silence,
 }
 
 /// The longest silence after which a key's history is forgotten.
@@ -251,13 +251,7 @@ impl Layout {
                 at: words[spec.key],
                 words: words_of(plan, spec),
                 mask: told.map_or(mask_of(spec.condition), |told| 1 << repeats[told].bit),
-                valid_mask: match spec.keep {
-                    Keep::First(argument)
-                    | Keep::Last(argument)
-                    | Keep::Previous(argument)
-                    | Keep::Ring { argument, .. } => mask_of(argument.valid),
-                    _ => 0,
-                },
+                valid_mask: mask_of(spec.keep.argument().and_then(|argument| argument.valid)),
             };
             words[spec.key] += place.words;
             if let (Some(told), Leave::Tail(tail)) = (told, leave) {
@@ -335,7 +329,7 @@ impl Layout {
                 silences.len() - 1
             });
             silences[silence].accumulators.push(index);
-            put(index, (None, Leave::Silence(silence)), &mut words);
+            put(index, (None, Leave::Silence), &mut words);
         }
         let placed: Vec<Placed> =
             placed.into_iter().map(|p| p.expect("each accumulator was placed")).collect();
@@ -407,14 +401,8 @@ fn mask_of(condition: Option<usize>) -> u64 {
 
 /// Whether an accumulator asks for the conditions of events.
 fn is_conditional(accumulator: &AccumulatorSpec) -> bool {
-    let argument = match accumulator.keep {
-        Keep::First(argument)
-        | Keep::Last(argument)
-        | Keep::Previous(argument)
-        | Keep::Ring { argument, .. } => argument.valid,
-        Keep::Count | Keep::Sum { .. } | Keep::Min(_) | Keep::Max(_) | Keep::Distinct(_) => None,
-    };
-    accumulator.condition.or(argument).is_some()
+    let valid = accumulator.keep.argument().and_then(|argument| argument.valid);
+    accumulator.condition.or(valid).is_some()
 }
 
 /// The reservoir's column of the argument that an accumulator takes from events: none where it is told which of them
@@ -426,13 +414,9 @@ fn taken(plan: &WindowPlan, accumulator: &AccumulatorSpec, first_value: usize) -
 /// The reservoir's column of the argument.
 fn column(keep: Keep, first_value: usize) -> Option<usize> {
     match keep {
-        Keep::Count => None,
         Keep::Sum { value, .. } | Keep::Min(value) | Keep::Max(value) => Some(first_value + value),
         Keep::Distinct(dictionary) => Some(KEYS + dictionary),
-        Keep::First(argument)
-        | Keep::Last(argument)
-        | Keep::Previous(argument)
-        | Keep::Ring { argument, .. } => argument.value.map(|value| first_value + value),
+        _ => keep.argument().and_then(|argument| argument.value).map(|value| first_value + value),
     }
 }
 

@@ -209,8 +209,7 @@ impl WindowState {
     ) -> Result<(), ScoreError> {
         let layout = Arc::clone(&self.layout);
         let mut columns: Vec<Vec<i64>> = vec![Vec::new(); layout.columns];
-        let histories =
-            layout.placed.iter().filter(|p| p.key == dictionary && matches!(p.leave, Leave::Silence(_)));
+        let histories = layout.placed.iter().filter(|p| p.key == dictionary && p.leave == Leave::Silence);
         let mut asked = BTreeSet::from([TIME, KEYS + dictionary]);
         for placed in histories {
             asked.extend(placed.column);

@@ -176,7 +176,7 @@ impl WindowState {
                 let placed = &layout.placed[index];
                 // Where nothing is asked of a column, any will do.
                 let feed = Feed {
-                    first_seq: first_seq + from as u64,
+                    first_seq: unread,
                     keys: &keys[from..row],
                     conditions: &rows[CONDITIONS][from..row],
                     values: &rows[placed.column.unwrap_or(CONDITIONS)][from..row],

@@ -165,6 +165,18 @@ pub(crate) enum Keep {
     },
 }
 
+impl Keep {
+    /// The argument of those that keep nulls.
+    pub(crate) const fn argument(self) -> Option<Argument> {
+        match self {
+            Self::First(of) | Self::Last(of) | Self::Previous(of) | Self::Ring { argument: of, .. } => {
+                Some(of)
+            }
+            Self::Count | Self::Sum { .. } | Self::Min(_) | Self::Max(_) | Self::Distinct(_) => None,
+        }
+    }
+}
+
 /// An argument of which nulls are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Argument {
