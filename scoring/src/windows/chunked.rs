@@ -56,6 +56,11 @@ impl<T: Clone + Default> Chunked<T> {
         }
     }
 
+    /// How many rows there are.
+    pub(super) const fn rows(&self) -> usize {
+        self.chunks.len() << CHUNK_BITS
+    }
+
     #[inline]
     pub(super) fn row(&self, row: usize) -> &[T] {
         let at = (row & (CHUNK - 1)) * self.stride;
@@ -66,6 +71,14 @@ impl<T: Clone + Default> Chunked<T> {
     pub(super) fn row_mut(&mut self, row: usize) -> &mut [T] {
         let at = (row & (CHUNK - 1)) * self.stride;
         &mut self.chunks[row >> CHUNK_BITS][at..at + self.width]
+    }
+
+    /// Some elements of a row: [`Self::row`] for those who know where they are.
+    #[inline(always)]
+    pub(super) fn part(&self, row: usize, from: usize, elements: usize) -> &[T] {
+        debug_assert!(from + elements <= self.width, "they are within the row");
+        let at = (row & (CHUNK - 1)) * self.stride + from;
+        &self.chunks[row >> CHUNK_BITS][at..][..elements]
     }
 
     /// Some elements of a row: [`Self::row_mut`] for those who know where they are.

@@ -34,6 +34,7 @@ pub(crate) mod kind;
 mod labels;
 mod lanes;
 mod layout;
+mod lines;
 mod ordered;
 mod read;
 mod records;

@@ -116,10 +116,8 @@ impl Lists {
 /// events of those behind the first, two to a word…, their values…]`. Of events there are the lower 32 bits, which tell
 /// those of a frame apart. Read as `[valid, value]`.
 ///
-/// They are a monotone list, but not always: the first is the best of all, and one that enters is put last unless it
-/// is as good as the first, which then is all there is. Only where there is no place, or the first leaves, those are
-/// left out that are no better than one after them. For most events this is one comparison, and where there is a place no
-/// branch depends on which of two values is better, which nobody can guess.
+/// They are a monotone list: one that enters takes the place of those that are no better. How many are is counted
+/// among all that could be, so that no branch depends on which of two values is better, which nobody can guess.
 #[derive(Debug)]
 pub(super) struct Extreme<const MIN: bool, const PLACES: usize>(Lists);
 
@@ -169,54 +167,28 @@ impl<const MIN: bool, const PLACES: usize> Extreme<MIN, PLACES> {
         words[Self::VALUES + place] = value.cast_unsigned();
     }
 
-    /// Leaves out those behind the first that are no better than one after them, and returns how many stay: the last
-    /// does.
-    fn tidy(words: &mut [u64], behind: usize) -> usize {
-        let mut stay = [(0, 0); PLACES];
-        let mut best = Self::behind(words, behind - 1);
-        let mut from = PLACES - 1;
-        stay[from] = best;
-        for place in (0..behind - 1).rev() {
-            let candidate = Self::behind(words, place);
-            let stays = Self::better(candidate.1, best.1);
-            // One that does not stay is written over by the next.
-            stay[from - 1] = candidate;
-            from -= usize::from(stays);
-            best.1 = select_unpredictable(stays, candidate.1, best.1);
-        }
-        for (place, &candidate) in stay[from..].iter().enumerate() {
-            Self::put_behind(words, place, candidate);
-        }
-        PLACES - from
+    /// How many of those behind the first outlive a newer value: all that come before the others.
+    #[inline(always)]
+    fn outlive(values: &[u64; PLACES], behind: usize, newer: i64) -> usize {
+        let bit =
+            |(place, value): (usize, &u64)| u32::from(Self::better(value.cast_signed(), newer)) << place;
+        let bits: u32 = values.iter().enumerate().map(bit).fold(0, |all, bit| all | bit);
+        behind.min(bits.trailing_ones() as usize)
     }
 
-    /// Takes in what is not as good as the first, where there is no place behind it.
+    /// Takes in what is not as good as the first, nor better than any in the words, of which there are all.
     #[inline(never)]
-    fn enter_full(&mut self, words: &mut [u64], item: Item) {
-        let others = &mut words[OTHERS];
+    fn enter_others(&mut self, others: &mut u64, item: Item) {
         while self.0.last_of(*others).is_some_and(|last| !Self::better(last.value, item.value)) {
             self.0.pop_last(others);
         }
-        let mut behind = PLACES;
-        if *others == 0 {
-            behind = Self::tidy(words, behind);
-            while behind > 0 && !Self::better(Self::behind(words, behind - 1).1, item.value) {
-                behind -= 1;
-            }
-        }
-        if behind == PLACES {
-            self.0.push_last(&mut words[OTHERS], item);
-        } else {
-            Self::put_behind(words, behind, (lower(item.seq), item.value));
-            behind += 1;
-        }
-        words[0] = u64::from(lower(words[0])) | (1 + behind as u64) << 32;
+        self.0.push_last(others, item);
     }
 
     /// Lets the first leave, behind which there are others.
     #[inline(never)]
     fn leave_others(&mut self, words: &mut [u64]) {
-        let mut held = Self::tidy(words, Self::held(words) - 1);
+        let mut held = Self::held(words) - 1;
         let first = Self::behind(words, 0);
         for place in 1..held {
             Self::put_behind(words, place - 1, Self::behind(words, place));
@@ -255,20 +227,23 @@ impl<const MIN: bool, const PLACES: usize> Accumulate for Extreme<MIN, PLACES> {
         let beats = (held == 0) | !Self::better(value.cast_signed(), item.value);
         let (as_first, joins) = (enters & beats, enters & !beats);
         let leaves = (sign < 0) & (held > 0) & (lower(first) == new.0);
-        if (leaves & (held > 1)) | (joins & (held > PLACES)) | (as_first & (words[OTHERS] != 0)) {
+        // What does not join those behind the first looks, and writes, where it has been anyway.
+        let values = select_unpredictable(joins, Self::VALUES, 0);
+        let values: &[u64; PLACES] = words[values..].first_chunk().expect("there are more words");
+        let place = Self::outlive(values, held.saturating_sub(1), item.value);
+        if (leaves & (held > 1)) | (enters & (words[OTHERS] != 0)) | (joins & (place == PLACES)) {
             if leaves {
                 return self.leave_others(words);
-            } else if joins {
-                return self.enter_full(words, item);
+            } else if joins & (place == PLACES) {
+                return self.enter_others(&mut words[OTHERS], item);
             }
             self.0.clear(&mut words[OTHERS]);
         }
-        // What does not join those behind the first goes to the words that are written over below.
-        let place = held.saturating_sub(1);
         let event_at = select_unpredictable(joins, EVENTS + place / 2, 0);
         words[event_at] = with_half(words[event_at], place % 2 * 32, new.0);
         words[select_unpredictable(joins, Self::VALUES + place, 1)] = item.value.cast_unsigned();
-        let stays = [first + (u64::from(joins) << 32), value];
+        let held = select_unpredictable(joins, 2 + place, held);
+        let stays = Self::first((lower(first), value.cast_signed()), held);
         let alone = choose(enters, Self::first(new, 1), [0; 2]);
         let [first, value] = choose(as_first | leaves, alone, stays);
         (words[0], words[1]) = (first, value);

@@ -5,9 +5,9 @@
 //! those are does not depend on how long a frame is: it is looked up once for each event, as it enters. What is left
 //! for each frame is to count events, as [`Count`](super::accumulate::Count) does.
 //!
-//! Some values are in the row of their key with the newest event of each; further ones are in a table. None is taken
-//! out when no frame has its events any more: another takes its place. What the table has of a value that has come to be
-//! in the row is outdated, and older than that.
+//! The values of a key are in its row, each with the newest event that has it; where these are too many for that, in
+//! [lines](super::lines) of its own; and where they are very many, in a table of all such keys. None is taken out when
+//! no frame has its events any more: another takes its place.
 
 use std::collections::VecDeque;
 use std::hint::select_unpredictable;
@@ -18,23 +18,53 @@ use hashbrown::DefaultHashBuilder;
 use super::accumulate::key;
 use super::chunked::{AHEAD, Chunked};
 use super::drive::holds;
+use super::lines::{Held, Lines, REACH, Run, Since};
 use super::table::{Entry, Table, hash_of_pair, tag};
 
 /// Values in the row of a key.
 const NEAR: usize = 6;
-/// Words in the row of a key, a cache line of them: `[base, one more than the newest of its events in the table, value |
-/// one more than the newest event with it, as a distance from the base << 32 …]`. All zeroes before its first event; a
-/// distance of 0 is no value.
+/// Words in the row of a key, a cache line of them: `[base, where its values are, value | one more than the newest event
+/// with it, as a distance from the base << 32 …]`. All zeroes before its first event; a distance of 0 is no value.
 pub(crate) const WORDS: usize = 2 + NEAR;
-/// Which of the words says what is in the table.
-const IN_TABLE: usize = 1;
-/// The longest distance from the base that a word has room for.
-const REACH: u64 = u32::MAX as u64;
+/// With no more values than this, they go back to the row.
+const FEW: usize = 4;
+/// Events for each key of which it is asked whether it has too many lines.
+const EVENTS_PER_TURN: u64 = 64;
+
+/// Where the values of a key are.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Row,
+    /// In lines of its own.
+    Lines(Run),
+    /// In the table of all keys. The base is one more than the newest event of the key then.
+    Table,
+}
+
+impl Place {
+    #[inline(always)]
+    const fn of(word: u64) -> Self {
+        match word {
+            0 => Self::Row,
+            u64::MAX => Self::Table,
+            run => Self::Lines(Run::of(run)),
+        }
+    }
+
+    const fn word(self) -> u64 {
+        match self {
+            Self::Row => 0,
+            Self::Table => u64::MAX,
+            Self::Lines(run) => run.word(),
+        }
+    }
+}
 
 /// The newest event of each key and value, and which events are not the newest of theirs.
 #[derive(Debug)]
 pub(super) struct Repeats {
-    newest: Table<Newest>,
+    lines: Lines,
+    table: Table<Newest>,
     hasher: DefaultHashBuilder,
     /// A bit for each event from 64 * `first_word` on: whether a later one has the same key and value. Those at the end
     /// are left out.
@@ -44,29 +74,8 @@ pub(super) struct Repeats {
     entering: u64,
     /// Of each of them: one more than the event that it repeats, 0 for none, or [`NOT_COUNTED`].
     before: Vec<u64>,
-    /// Those to be looked up in the table, reused.
-    sought: Vec<Sought>,
-}
-
-/// An event whose key and value may be in the table.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sought {
-    hash: u64,
-    /// Which of those that enter in a step.
-    event: usize,
-    /// Whether it is in the words of its key already.
-    kept: bool,
-}
-
-/// What the words of its key tell of an event that enters.
-#[derive(Debug, Clone, Copy)]
-struct Near {
-    /// One more than the event that it repeats as far as they know, or 0.
-    before: u64,
-    /// Whether it is in the words now.
-    kept: bool,
-    /// Whether the table may know of one that it repeats, or is where it is put.
-    sought: bool,
+    /// The values of a key that are about to be elsewhere, reused.
+    moving: Vec<Held>,
 }
 
 /// The newest event of a key with a value.
@@ -113,104 +122,155 @@ impl Pairs<'_> {
 impl Repeats {
     pub(super) fn new() -> Self {
         Self {
-            newest: Table::new(),
+            lines: Lines::new(),
+            table: Table::new(),
             hasher: DefaultHashBuilder::default(),
             repeated: VecDeque::new(),
             first_word: 0,
             entering: 0,
             before: Vec::new(),
-            sought: Vec::new(),
+            moving: Vec::new(),
         }
     }
 
     /// Looks up what the events of a step that enter repeat; no frame has events before `oldest` any more. `state`
     /// has a row for each key.
-    ///
-    /// First in the rows of keys, where no event depends on what another is found to be elsewhere; then, for those that
-    /// ask for it, in the table.
     pub(super) fn enter(&mut self, state: &mut Chunked<u64>, events: Pairs<'_>, oldest: u64) {
-        let far = state.is_far();
+        let (all, far) = (events.keys.len(), state.is_far());
         self.entering = events.first_seq;
         self.before.clear();
-        // Room for all of them, so that whether one is looked up in the table is no branch.
-        self.sought.resize(events.keys.len(), Sought::default());
-        let mut sought = 0;
-        for (event, after) in (0..events.keys.len()).zip(events.first_seq + 1..) {
-            if far && let Some(&id) = events.keys.get(event + AHEAD) {
-                state.approach(key(id) as usize, events.at);
+        for from in (0..all).step_by(AHEAD) {
+            // Some at a time, so that the processor waits for as many as it can: first for rows of keys, and later for
+            // what they say is to be looked at.
+            let ahead = |by: usize| {
+                let begin = if from == 0 { 0 } else { from + by };
+                begin.min(all)..all.min(from + by + AHEAD)
+            };
+            if far {
+                let rows = events.keys[ahead(2 * AHEAD)].iter().map(|&id| key(id) as usize);
+                rows.for_each(|row| state.approach(row, events.at));
             }
-            if !holds(events.conditions[event], events.mask) {
-                self.before.push(NOT_COUNTED);
-                continue;
+            ahead(AHEAD).for_each(|event| self.approach(state, &events, event));
+            for event in from..all.min(from + AHEAD) {
+                let before = if holds(events.conditions[event], events.mask) {
+                    let ((id, value), after) = (events.pair(event), events.first_seq + event as u64 + 1);
+                    self.enter_one(words_of(state, id, events.at), id, (value, after), oldest)
+                } else {
+                    NOT_COUNTED
+                };
+                self.before.push(before);
             }
-            let (id, value) = events.pair(event);
-            let words = state.part_mut(id as usize, events.at, WORDS).as_mut_array();
-            let words: &mut [u64; WORDS] = words.expect("the layout makes room");
-            if after - words[0] > REACH {
-                self.rebase(words, id, after, oldest);
-            }
-            let near = enter_near(words, value, after, oldest);
-            self.before.push(near.before);
-            let hash = hash_of_pair(&self.hasher, id, value);
-            self.sought[sought] = Sought { hash, event, kept: near.kept };
-            sought += usize::from(near.sought);
         }
-        for at in 0..sought {
-            if far && let Some(next) = self.sought[..sought].get(at + AHEAD) {
-                self.newest.approach(next.hash);
-            }
-            let Sought { hash, event, kept } = self.sought[at];
-            let after = events.first_seq + event as u64 + 1;
-            self.before[event] = self.enter_table(hash, events.pair(event), after, kept, oldest);
+        self.look_after(state, &events, oldest);
+    }
+
+    /// Asks for the memory of what an event will look up beside its row. A hint: changes nothing.
+    #[inline(always)]
+    fn approach(&self, state: &Chunked<u64>, events: &Pairs<'_>, event: usize) {
+        let (id, value) = events.pair(event);
+        match Place::of(state.part(id as usize, events.at, WORDS)[1]) {
+            Place::Row => {}
+            Place::Lines(run) => self.lines.approach(run, value),
+            Place::Table => self.table.approach(hash_of_pair(&self.hasher, id, value)),
         }
     }
 
-    /// Finds the newest event of a key with a value in the table, and returns one more than it, or 0. The event before
-    /// `after` is the newest now: what the table has is outdated if that is `kept` in the words, and replaced if not.
+    /// Makes the event before `after` the newest of its key with a value, and returns one more than the newest before
+    /// it, or 0.
     #[inline(always)]
-    fn enter_table(
-        &mut self,
-        hash: u64,
-        (id, value): (u32, u32),
-        after: u64,
-        kept: bool,
-        oldest: u64,
-    ) -> u64 {
-        let Self { newest, hasher, .. } = self;
-        let shard = newest.of_mut(hash);
+    fn enter_one(&mut self, words: &mut [u64; WORDS], id: u32, (value, after): Held, oldest: u64) -> u64 {
+        let [base, place, near @ ..] = words;
+        let since = Since { base: *base, oldest };
+        let entered = match Place::of(*place) {
+            _ if after - *base > REACH => None,
+            Place::Row => since.enter(near, false, (value, after)),
+            Place::Lines(run) => self.lines.enter(run, since, (value, after)),
+            Place::Table => None,
+        };
+        entered.unwrap_or_else(|| self.enter_other(words, id, (value, after), oldest))
+    }
+
+    /// As [`Self::enter_one`], for a value that is not where one looks first.
+    #[inline(never)]
+    fn enter_other(&mut self, words: &mut [u64; WORDS], id: u32, (value, after): Held, oldest: u64) -> u64 {
+        let [base, place, ..] = *words;
+        let since = Since { base, oldest };
+        let within_reach = after - base <= REACH;
+        match Place::of(place) {
+            Place::Lines(run) if within_reach && !self.lines.are_few(run, since, value) => {
+                self.lines.enter_further(run, since, (value, after))
+            }
+            Place::Table if base > oldest => {
+                words[0] = after;
+                self.enter_table((id, value), after, oldest)
+            }
+            _ => {
+                self.lay_out(words, id, after, oldest);
+                self.enter_one(words, id, (value, after), oldest)
+            }
+        }
+    }
+
+    /// As [`Self::enter_one`], for a key whose values are in the table.
+    fn enter_table(&mut self, (id, value): (u32, u32), after: u64, oldest: u64) -> u64 {
+        let Self { table, hasher, .. } = self;
+        let hash = hash_of_pair(hasher, id, value);
+        let shard = table.of_mut(hash);
         let needed = |entry: &Newest| entry.after > oldest;
         match shard.seek(tag(hash), |entry| (entry.id, entry.value) == (id, value), needed) {
-            Ok(place) => {
-                let newest = &mut shard.at_mut(place).after;
-                std::mem::replace(newest, select_unpredictable(kept, *newest, after))
-            }
+            Ok(place) => std::mem::replace(&mut shard.at_mut(place).after, after),
             Err(place) => {
-                if !kept {
-                    let tag_of = |entry: &Newest| tag(hash_of_pair(hasher, entry.id, entry.value));
-                    shard.put(place, Newest { id, value, after }, tag_of, needed);
-                }
+                let tag_of = |entry: &Newest| tag(hash_of_pair(hasher, entry.id, entry.value));
+                shard.put(place, Newest { id, value, after }, tag_of, needed);
                 0
             }
         }
     }
 
-    /// Moves the base of a key on, so that the event before `after` is within reach. Values whose events are too far
-    /// back for that, and are held all the same, go to the table.
+    /// Finds room for the values of a key and one more, the event before `after` within reach.
     #[cold]
     #[inline(never)]
-    fn rebase(&mut self, words: &mut [u64; WORDS], id: u32, after: u64, oldest: u64) {
-        let [base, in_table, near @ ..] = words;
-        let to = oldest.max(after - REACH);
-        for near in near {
-            let (value, then) = (key(near.cast_signed()), *base + (*near >> 32));
-            let live = (*near >> 32 > 0) & (then > oldest);
-            *near = if live & (then > to) { word(value, then - to) } else { 0 };
-            if live & (then <= to) {
-                *in_table = then.max(*in_table);
-                self.enter_table(hash_of_pair(&self.hasher, id, value), (id, value), then, false, oldest);
+    fn lay_out(&mut self, words: &mut [u64; WORDS], id: u32, after: u64, oldest: u64) {
+        let [base, place, near @ ..] = words;
+        let since = Since { base: *base, oldest };
+        let mut held = std::mem::take(&mut self.moving);
+        held.clear();
+        match Place::of(*place) {
+            Place::Row => held.extend(since.held(near)),
+            Place::Lines(run) => self.lines.give_back(run, since, &mut held),
+            // It comes here when none of them is needed.
+            Place::Table => {}
+        }
+        let since = Since { base: oldest.max(after.saturating_sub(REACH)), oldest };
+        let within_reach = held.iter().all(|&(_, after)| after > since.base);
+        *near = [0; NEAR];
+        (*base, *place) = if within_reach && held.len() <= FEW {
+            held.iter().for_each(|&held| _ = since.put(near, held));
+            (since.base, Place::Row.word())
+        } else if within_reach && let Some(run) = self.lines.take(since, &held) {
+            (since.base, Place::Lines(run).word())
+        } else {
+            for &(value, after) in &held {
+                self.enter_table((id, value), after, oldest);
+            }
+            (held.iter().map(|held| held.1).max().unwrap_or(oldest), Place::Table.word())
+        };
+        self.moving = held;
+    }
+
+    /// Takes lines from keys that have more than they need: now and then it is asked of one after the other.
+    fn look_after(&mut self, state: &mut Chunked<u64>, events: &Pairs<'_>, oldest: u64) {
+        let after = events.first_seq + events.keys.len() as u64;
+        for turn in events.first_seq.div_ceil(EVENTS_PER_TURN)..after.div_ceil(EVENTS_PER_TURN) {
+            let id = key((turn % state.rows() as u64).cast_signed());
+            let words = words_of(state, id, events.at);
+            let since = Since { base: words[0], oldest };
+            if let Place::Lines(run) = Place::of(words[1])
+                && self.lines.are_many(run, since)
+            {
+                self.lay_out(words, id, after, oldest);
             }
         }
-        *base = to;
     }
 
     /// Sets `bit` of each of the events that change the number of different values in a frame: of those that leave
@@ -277,32 +337,10 @@ impl Repeats {
     }
 }
 
-/// Lets the event before `after` enter the words of its key: to where its value is, or else to a place that is free,
-/// since no frame has events before `oldest` any more.
+/// The words in the row of a key.
 #[inline(always)]
-fn enter_near(words: &mut [u64; WORDS], value: u32, after: u64, oldest: u64) -> Near {
-    let [base, in_table, ..] = *words;
-    let gone = oldest.saturating_sub(base);
-    // Places among the words; no place is where the word is that says what is in the table.
-    let (mut found, mut free) = (IN_TABLE, IN_TABLE);
-    for (at, &word) in words.iter().enumerate().skip(WORDS - NEAR) {
-        let live = word >> 32 > gone;
-        let is_it = live & (key(word.cast_signed()) == value);
-        found = select_unpredictable(is_it, at, found);
-        free = select_unpredictable(live, free, at);
-    }
-    let (is_found, is_free) = (found != IN_TABLE, free != IN_TABLE);
-    let before = select_unpredictable(is_found, base + (words[found] >> 32), 0);
-    let kept = is_found | is_free;
-    words[select_unpredictable(is_found, found, free)] =
-        select_unpredictable(kept, word(value, after - base), after);
-    Near { before, kept, sought: !is_found & (!is_free | (in_table > oldest)) }
-}
-
-/// What the words of a key have of a value.
-#[inline(always)]
-fn word(value: u32, distance: u64) -> u64 {
-    distance << 32 | u64::from(value)
+fn words_of(state: &mut Chunked<u64>, id: u32, at: usize) -> &mut [u64; WORDS] {
+    state.part_mut(id as usize, at, WORDS).as_mut_array().expect("the layout makes room")
 }
 
 /// An index of an event among those that are held.
@@ -313,10 +351,11 @@ fn to_usize(n: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 
+    use super::super::lines;
     use super::*;
 
     const COUNTED: u64 = 1;
@@ -396,7 +435,11 @@ mod tests {
             events in prop::collection::vec((0..3_i64, 0..40_i64, prop::bool::weighted(0.9)), 0..600),
             steps in prop::collection::vec(1..90_usize, 1..30),
             lengths in (1..8_usize, 1..300_usize),
+            side_by_side in prop::bool::ANY,
         ) {
+            // Numbers that belong in the same line, or as they come.
+            let number = |value: i64| if side_by_side { i64::from(lines::side_by_side(key(value))) } else { value };
+            let events: Vec<Event> = events.into_iter().map(|(key, value, counts)| (key, number(value), counts)).collect();
             let (mut repeats, mut rows, mut frames) = (Repeats::new(), rows(), [FrameOf::default(), FrameOf::default()]);
             let lengths = [lengths.0, lengths.1];
             let mut from = 0;
@@ -416,6 +459,77 @@ mod tests {
         }
     }
 
+    /// Takes events in, and compares what each repeats with the newest event of each key and value; `held` of them are
+    /// in the longest frame.
+    fn compare(repeats: &mut Repeats, rows: &mut Chunked<u64>, from: usize, held: usize, events: &[Event]) {
+        let mut newest = BTreeMap::new();
+        for (first, events) in (from..).step_by(1_000).zip(events.chunks(1_000)) {
+            let oldest = first.saturating_sub(held);
+            enter(repeats, rows, events, first, oldest);
+            for (seq, (event, &before)) in (first..).zip(events.iter().zip(&repeats.before)) {
+                let needed = |&after: &u64| after > oldest.max(from) as u64;
+                let expected = newest.insert((event.0, event.1), seq as u64 + 1).filter(needed);
+                assert_eq!(Some(before).filter(needed), expected, "of event {seq}");
+            }
+            repeats.settle(oldest as u64);
+        }
+    }
+
+    /// Where the values of a key are.
+    fn place(rows: &mut Chunked<u64>, id: u32) -> Place {
+        Place::of(words_of(rows, id, 1)[1])
+    }
+
+    #[test]
+    fn values_are_in_the_row_of_their_key_or_in_lines_of_its_own_or_in_the_table() {
+        let (mut repeats, mut rows) = (Repeats::new(), rows());
+        // All values again and again, in another order each time.
+        let all =
+            |values: usize| (0..20_000).map(move |seq| (2, (seq * 7_919 % values) as i64, true)).collect();
+        let mut from = 0;
+        let mut now = |values: usize, rows: &mut Chunked<u64>| {
+            let events: Vec<Event> = all(values);
+            compare(&mut repeats, rows, from, 2 * values, &events);
+            from += events.len() + 100_000;
+            place(rows, 2)
+        };
+        assert!(matches!(now(5, &mut rows), Place::Row));
+        assert!(matches!(now(500, &mut rows), Place::Lines(_)));
+        assert!(matches!(now(5_000, &mut rows), Place::Table));
+        assert!(matches!(now(3, &mut rows), Place::Row));
+        assert!(matches!(now(30, &mut rows), Place::Lines(_)));
+    }
+
+    #[test]
+    fn values_that_belong_in_one_line_are_in_the_next_ones() {
+        let (mut repeats, mut rows) = (Repeats::new(), rows());
+        let value = |seq: usize| i64::from(lines::side_by_side(key((seq * 7_919 % 300) as i64)));
+        let events: Vec<Event> = (0..50_000).map(|seq| (1, value(seq), true)).collect();
+        compare(&mut repeats, &mut rows, 0, 250, &events);
+        assert!(matches!(place(&mut rows, 1), Place::Lines(_)));
+    }
+
+    #[test]
+    fn keys_that_had_many_values_give_their_lines_to_others() {
+        let (mut repeats, mut rows) = (Repeats::new(), rows());
+        let (mut first, mut used) = (0, 0);
+        for id in [0, 1, 2, 0, 1, 2] {
+            // Hundreds of values, then one for so long that it has been asked of all keys.
+            let turn = 2 * usize::try_from(EVENTS_PER_TURN).unwrap() * rows.rows();
+            let events: Vec<Event> =
+                (0..500).map(|value| (id, value, true)).chain((0..turn).map(|_| (id, 0, true))).collect();
+            compare(&mut repeats, &mut rows, first, 1_000, &events);
+            first += events.len();
+            used = if used == 0 { repeats.lines.used() } else { used };
+            assert!(
+                used > 100 && repeats.lines.used() == used,
+                "{} lines after {used}",
+                repeats.lines.used()
+            );
+            assert!(matches!(place(&mut rows, key(id)), Place::Row));
+        }
+    }
+
     #[test]
     fn what_no_frame_has_any_more_is_let_go_of() {
         let (mut repeats, mut rows) = (Repeats::new(), rows());
@@ -425,7 +539,7 @@ mod tests {
             enter(&mut repeats, &mut rows, part, step * 1_000, oldest);
             repeats.settle(oldest as u64);
         }
-        assert!(repeats.newest.places() < 20_000, "{} places for 3,000 events", repeats.newest.places());
+        assert!(repeats.table.places() < 20_000, "{} places for 3,000 events", repeats.table.places());
         assert!(repeats.repeated.is_empty() && repeats.first_word == 97_000 / WORD_BITS);
     }
 

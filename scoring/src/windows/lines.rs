@@ -1,0 +1,288 @@
+//! Lines of values, each with the newest event that has it, for keys that have more values than fit their row.
+//!
+//! A value's hash says which of its key's lines it belongs in: mostly all that is known of it is in that one cache line.
+//! Where no place is left there, it is in the next line that has one, and each line on the way says until when one has
+//! to look further. No value is taken out when its event is not needed any more: another takes its place.
+
+use std::collections::BTreeMap;
+use std::hint::{black_box, select_unpredictable};
+use std::ops::Range;
+
+use super::accumulate::key;
+use super::chunked::Chunked;
+use crate::prefetch::prefetch;
+
+/// Values in a line.
+const PLACES: usize = 7;
+/// Values in four lines of a key when they are laid out.
+const LAID_OUT: usize = 8;
+/// With more than so many in four, there should be more lines.
+const MANY: usize = 12;
+/// With no more than so many in four, there should be fewer.
+const FEW: usize = 4;
+/// Lines of a key at the most: nobody waits for long while they are laid out.
+const MOST: usize = 256;
+/// Bits that say how many they are.
+const COUNT_BITS: u32 = 16;
+/// How many of them are looked at to tell whether it is worth while to count what is in all of them.
+const LOOKED_AT: usize = 4;
+/// The longest distance from the base of a key that a word has room for.
+pub(super) const REACH: u64 = u32::MAX as u64;
+
+/// A value and one more than the newest event with it.
+pub(super) type Held = (u32, u64);
+
+/// The lines of all keys that have some.
+#[derive(Debug)]
+pub(super) struct Lines {
+    lines: Chunked<Line>,
+    /// Lines that are somebody's, or were.
+    used: usize,
+    /// Those that are nobody's any more: the first of each run, by how many lines it is.
+    vacant: BTreeMap<usize, Vec<usize>>,
+}
+
+/// Which lines are those of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    first: usize,
+    count: usize,
+}
+
+impl Run {
+    /// From a word.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // as it was made
+    pub(super) const fn of(word: u64) -> Self {
+        Self { first: (word >> COUNT_BITS) as usize, count: (word & ((1 << COUNT_BITS) - 1)) as usize }
+    }
+
+    /// As a word, which is not 0.
+    pub(super) const fn word(self) -> u64 {
+        (self.first as u64) << COUNT_BITS | self.count as u64
+    }
+
+    /// The line that a value belongs in.
+    #[inline(always)]
+    const fn home(self, value: u32) -> usize {
+        // Fibonacci hashing (Knuth, The Art of Computer Programming, vol. 3, 6.4): values are numbers as they come.
+        let spread = value.wrapping_mul(0x9e37_79b9) as u64;
+        self.first + ((spread * self.count as u64) >> u32::BITS) as usize
+    }
+
+    const fn all(self) -> Range<usize> {
+        self.first..self.first + self.count
+    }
+
+    /// The lines in which a value may be, the likely ones first.
+    fn way(self, value: u32) -> impl Iterator<Item = usize> + Clone {
+        let Range { start, end } = self.all();
+        (self.home(value)..end).chain(start..self.home(value))
+    }
+}
+
+/// Some values of a key.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(align(64))] // one cache line each
+struct Line {
+    /// One more than the newest event with a value that would be here if there were place.
+    further: u64,
+    places: [u64; PLACES],
+}
+
+/// What one has to know to read the words of a key: the event that distances are counted from, and that no event before
+/// `oldest` is needed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Since {
+    pub(super) base: u64,
+    pub(super) oldest: u64,
+}
+
+impl Since {
+    /// Words above this one are of values that are needed.
+    #[inline(always)]
+    fn gone(self) -> u64 {
+        self.oldest.saturating_sub(self.base).min(REACH) << 32 | REACH
+    }
+
+    /// What a place has of a value.
+    #[inline(always)]
+    fn word(self, (value, after): Held) -> u64 {
+        (after - self.base) << 32 | u64::from(value)
+    }
+
+    /// The value in a place, and one more than the newest event with it.
+    #[inline(always)]
+    fn of(self, word: u64) -> Held {
+        (key(word.cast_signed()), self.base + (word >> 32))
+    }
+
+    /// The values that are needed among these.
+    pub(super) fn held(self, places: &[u64]) -> impl Iterator<Item = Held> {
+        let gone = self.gone();
+        places.iter().filter(move |&&word| word > gone).map(move |&word| self.of(word))
+    }
+
+    /// Puts a value where no other is needed. Returns whether there was such a place.
+    pub(super) fn put(self, places: &mut [u64], held: Held) -> bool {
+        let gone = self.gone();
+        let free = places.iter_mut().find(|word| **word <= gone);
+        free.map(|free| *free = self.word(held)).is_some()
+    }
+
+    /// Makes the event before `after` the newest with a value, and returns one more than the newest before it, or 0.
+    /// `None` where no place is left for one that is not there, or where that may be elsewhere.
+    #[inline(always)]
+    pub(super) fn enter<const N: usize>(
+        self,
+        places: &mut [u64; N],
+        elsewhere: bool,
+        (value, after): Held,
+    ) -> Option<u64> {
+        let gone = self.gone();
+        let (mut known, mut found, mut free) = (0, N, N);
+        for (at, &word) in places.iter().enumerate() {
+            let live = word > gone;
+            let is_it = live & (self.of(word).0 == value);
+            known = select_unpredictable(is_it, word, known);
+            found = select_unpredictable(is_it, at, found);
+            free = select_unpredictable(live, free, at);
+        }
+        let is_found = known > 0;
+        // The box keeps the compiler from making several branches of it, which nobody could guess.
+        if black_box(is_found | ((free < N) & !elsewhere)) {
+            places[select_unpredictable(is_found, found, free)] = self.word((value, after));
+            return Some(select_unpredictable(is_found, self.of(known).1, 0));
+        }
+        None
+    }
+}
+
+impl Lines {
+    pub(super) const fn new() -> Self {
+        Self { lines: Chunked::new(1), used: 0, vacant: BTreeMap::new() }
+    }
+
+    /// Asks for the line of a value. A hint: changes nothing.
+    #[inline(always)]
+    pub(super) fn approach(&self, run: Run, value: u32) {
+        prefetch(self.line(run.home(value)));
+    }
+
+    /// As [`Since::enter`], in the lines of a key; `None` where that of the value alone cannot tell.
+    #[inline(always)]
+    pub(super) fn enter(&mut self, run: Run, since: Since, held: Held) -> Option<u64> {
+        let line = self.line_mut(run.home(held.0));
+        let elsewhere = line.further > since.oldest;
+        since.enter(&mut line.places, elsewhere, held)
+    }
+
+    /// As [`Self::enter`], for a value that its line alone cannot tell of, where lines [are not few](Self::are_few).
+    pub(super) fn enter_further(&mut self, run: Run, since: Since, (value, after): Held) -> u64 {
+        for (passed, at) in run.way(value).enumerate() {
+            let line = self.line_mut(at);
+            let mut live = line.places.iter_mut().filter(|word| **word > since.gone());
+            if let Some(word) = live.find(|word| since.of(**word).0 == value) {
+                let (_, before) = since.of(std::mem::replace(word, since.word((value, after))));
+                run.way(value).take(passed).for_each(|at| self.line_mut(at).further = after);
+                return before;
+            }
+            if line.further <= since.oldest {
+                break;
+            }
+        }
+        self.put(run, since, (value, after));
+        0
+    }
+
+    /// Puts a value that is not there into its line or the next that has a place.
+    fn put(&mut self, run: Run, since: Since, held: Held) {
+        for at in run.way(held.0) {
+            let line = self.line_mut(at);
+            if since.put(&mut line.places, held) {
+                return;
+            }
+            line.further = held.1.max(line.further);
+        }
+        unreachable!("lines have more places than values");
+    }
+
+    /// Whether a key should have more lines, as one knows from that of a value for which no place is left there.
+    pub(super) fn are_few(&self, run: Run, since: Since, value: u32) -> bool {
+        // Others than that line, if there are enough: what is in it is not like what is in any.
+        let some = run.way(value).skip(1).chain([run.home(value)]).take(LOOKED_AT);
+        let short = |(lines, values)| values > MANY * lines;
+        short(self.fill(since, some)) && short(self.fill(since, run.all()))
+    }
+
+    /// Whether a key should have fewer lines, or none.
+    pub(super) fn are_many(&self, run: Run, since: Since) -> bool {
+        let idle = |(lines, values)| values <= FEW * lines;
+        idle(self.fill(since, run.all().take(LOOKED_AT))) && idle(self.fill(since, run.all()))
+    }
+
+    /// How many some lines are, and four times how many values are in them.
+    fn fill(&self, since: Since, some: impl Iterator<Item = usize>) -> (usize, usize) {
+        let values = |at: usize| 4 * since.held(&self.line(at).places).count();
+        some.fold((0, 0), |(lines, sum), at| (lines + 1, sum + values(at)))
+    }
+
+    /// Gives lines to a key, so many that these values, of which there are some, fit in them and more; `None` if that
+    /// would be too many.
+    pub(super) fn take(&mut self, since: Since, held: &[Held]) -> Option<Run> {
+        let count = rounded((4 * held.len()).div_ceil(LAID_OUT));
+        if count > MOST {
+            return None;
+        }
+        let vacant = self.vacant.get_mut(&count).and_then(Vec::pop);
+        let run = Run { first: vacant.unwrap_or_else(|| self.make(count)), count };
+        run.all().for_each(|at| *self.line_mut(at) = Line::default());
+        for &held in held {
+            self.put(run, since, held);
+        }
+        Some(run)
+    }
+
+    /// Makes new lines, and returns the first.
+    fn make(&mut self, count: usize) -> usize {
+        self.used += count;
+        self.lines.grow(self.used);
+        self.used - count
+    }
+
+    /// Takes its lines from a key, and appends the values in them that are needed.
+    pub(super) fn give_back(&mut self, run: Run, since: Since, held: &mut Vec<Held>) {
+        run.all().for_each(|at| held.extend(since.held(&self.line(at).places)));
+        self.vacant.entry(run.count).or_default().push(run.first);
+    }
+
+    #[inline(always)]
+    fn line(&self, at: usize) -> &Line {
+        &self.lines.part(at, 0, 1)[0]
+    }
+
+    #[inline(always)]
+    fn line_mut(&mut self, at: usize) -> &mut Line {
+        &mut self.lines.part_mut(at, 0, 1)[0]
+    }
+
+    /// How many lines are somebody's or were.
+    #[cfg(test)]
+    pub(super) const fn used(&self) -> usize {
+        self.used
+    }
+}
+
+/// So many lines, or a little more: a power of two, or half as many again. Lines are given to others when nobody has them
+/// any more, but only as many at once as they were.
+const fn rounded(lines: usize) -> usize {
+    let power = lines.next_power_of_two();
+    if lines <= power / 4 * 3 { power / 4 * 3 } else { power }
+}
+
+/// A value for each of them, all of which belong in the first lines of a key: they are multiplied by the inverse of what
+/// spreads them.
+#[cfg(test)]
+pub(super) const fn side_by_side(value: u32) -> u32 {
+    value.wrapping_mul(0x144c_bc89)
+}
