@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::plan::FeaturePlan;
 use crate::transactions::FRAUD;
 use crate::windows::kind::words_of;
-use crate::windows::repeats;
+use crate::windows::newest;
 use crate::windows::spec::{AccumulatorSpec, Argument, ConditionSpec, Frame, Keep, Magnitude, WindowPlan};
 
 const WORD_BYTES: usize = 8;
@@ -66,7 +66,7 @@ impl FeaturePlan {
         // What several share is shown with the first of them.
         let shares =
             told.is_some() && plan.accumulators.iter().find(|a| plan.told(a) == told) == Some(accumulator);
-        let words = words_of(plan, *accumulator) + if shares { repeats::WORDS } else { 0 };
+        let words = words_of(plan, *accumulator) + if shares { newest::WORDS } else { 0 };
         let (frame, history) = match accumulator.frame {
             Frame::Range { start_us, end_us: None } => (format!("the last {}", duration(start_us)), false),
             Frame::Range { start_us, end_us: Some(end_us) } => {

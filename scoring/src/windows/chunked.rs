@@ -56,8 +56,8 @@ impl<T: Clone + Default> Chunked<T> {
         }
     }
 
-    /// How many rows there are.
-    pub(super) const fn rows(&self) -> usize {
+    /// How many rows there is room for.
+    pub(super) const fn room(&self) -> usize {
         self.chunks.len() << CHUNK_BITS
     }
 

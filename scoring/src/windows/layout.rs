@@ -7,7 +7,8 @@ use std::ops::Range;
 use super::drive::Place;
 use super::grouping::{Group, Grouped, grouped};
 use super::kind::{words_and_left, words_of};
-use super::repeats::{self, Pairs};
+use super::newest;
+use super::repeats::Pairs;
 use super::reservoir::{CONDITIONS, FamilySpec, KEYS, TIME};
 use super::spec::{AccumulatorSpec, Frame, Keep, WindowPlan};
 
@@ -227,8 +228,8 @@ impl Layout {
         let mut words = vec![0; plan.dictionaries.len()];
         // First, so that each of them is one cache line.
         let mut room = |key: usize| {
-            words[key] += repeats::WORDS;
-            words[key] - repeats::WORDS
+            words[key] += newest::WORDS;
+            words[key] - newest::WORDS
         };
         let mut repeats: Vec<RepeatsOf> = (plan.conditions.len()..)
             .zip(plan.repeats())

@@ -14,14 +14,14 @@ use crate::prefetch::prefetch;
 
 /// Values in a line.
 const PLACES: usize = 7;
-/// Values in four lines of a key when they are laid out.
-const LAID_OUT: usize = 8;
-/// With more than so many in four, there should be more lines.
-const MANY: usize = 12;
-/// With no more than so many in four, there should be fewer.
-const FEW: usize = 4;
-/// Lines of a key at the most: nobody waits for long while they are laid out.
-const MOST: usize = 256;
+/// Values in a line when those of a key are laid out.
+const LAID_OUT: usize = 2;
+/// With more than so many in a line, there should be more lines.
+const MANY: usize = 3;
+/// With no more than so many in a line, there should be fewer.
+const FEW: usize = 1;
+/// Lines of a key at the most: nobody waits for long while they are laid out, or looked through.
+const MOST: usize = 64;
 /// Bits that say how many they are.
 const COUNT_BITS: u32 = 16;
 /// How many of them are looked at to tell whether it is worth while to count what is in all of them.
@@ -177,25 +177,30 @@ impl Lines {
         since.enter(&mut line.places, elsewhere, held)
     }
 
-    /// As [`Self::enter`], for a value that its line alone cannot tell of, where lines [are not few](Self::are_few).
-    pub(super) fn enter_further(&mut self, run: Run, since: Since, (value, after): Held) -> u64 {
+    /// As [`Self::enter`], for a value that its line alone cannot tell of; `None` if it is not there and the key should
+    /// have more lines.
+    pub(super) fn enter_further(&mut self, run: Run, since: Since, (value, after): Held) -> Option<u64> {
         for (passed, at) in run.way(value).enumerate() {
             let line = self.line_mut(at);
             let mut live = line.places.iter_mut().filter(|word| **word > since.gone());
             if let Some(word) = live.find(|word| since.of(**word).0 == value) {
                 let (_, before) = since.of(std::mem::replace(word, since.word((value, after))));
                 run.way(value).take(passed).for_each(|at| self.line_mut(at).further = after);
-                return before;
+                return Some(before);
             }
             if line.further <= since.oldest {
                 break;
             }
         }
+        if self.are_few(run, since, value) {
+            return None;
+        }
         self.put(run, since, (value, after));
-        0
+        Some(0)
     }
 
-    /// Puts a value that is not there into its line or the next that has a place.
+    /// Puts a value that is not there into its line or the next that has a place, where lines
+    /// [are not few](Self::are_few).
     fn put(&mut self, run: Run, since: Since, held: Held) {
         for at in run.way(held.0) {
             let line = self.line_mut(at);
@@ -208,7 +213,7 @@ impl Lines {
     }
 
     /// Whether a key should have more lines, as one knows from that of a value for which no place is left there.
-    pub(super) fn are_few(&self, run: Run, since: Since, value: u32) -> bool {
+    fn are_few(&self, run: Run, since: Since, value: u32) -> bool {
         // Others than that line, if there are enough: what is in it is not like what is in any.
         let some = run.way(value).skip(1).chain([run.home(value)]).take(LOOKED_AT);
         let short = |(lines, values)| values > MANY * lines;
@@ -216,21 +221,22 @@ impl Lines {
     }
 
     /// Whether a key should have fewer lines, or none.
-    pub(super) fn are_many(&self, run: Run, since: Since) -> bool {
+    /// `any` chooses those that are looked at first.
+    pub(super) fn are_many(&self, run: Run, since: Since, any: u32) -> bool {
         let idle = |(lines, values)| values <= FEW * lines;
-        idle(self.fill(since, run.all().take(LOOKED_AT))) && idle(self.fill(since, run.all()))
+        idle(self.fill(since, run.way(any).take(LOOKED_AT))) && idle(self.fill(since, run.all()))
     }
 
-    /// How many some lines are, and four times how many values are in them.
+    /// How many some lines are, and how many values are in them.
     fn fill(&self, since: Since, some: impl Iterator<Item = usize>) -> (usize, usize) {
-        let values = |at: usize| 4 * since.held(&self.line(at).places).count();
+        let values = |at: usize| since.held(&self.line(at).places).count();
         some.fold((0, 0), |(lines, sum), at| (lines + 1, sum + values(at)))
     }
 
     /// Gives lines to a key, so many that these values, of which there are some, fit in them and more; `None` if that
     /// would be too many.
     pub(super) fn take(&mut self, since: Since, held: &[Held]) -> Option<Run> {
-        let count = rounded((4 * held.len()).div_ceil(LAID_OUT));
+        let count = rounded(held.len().div_ceil(LAID_OUT));
         if count > MOST {
             return None;
         }
@@ -280,9 +286,19 @@ const fn rounded(lines: usize) -> usize {
     if lines <= power / 4 * 3 { power / 4 * 3 } else { power }
 }
 
-/// A value for each of them, all of which belong in the first lines of a key: they are multiplied by the inverse of what
-/// spreads them.
+/// A value for each of them: all belong in the first line of a key or in the last. They are multiplied by the inverse of
+/// what spreads them.
 #[cfg(test)]
 pub(super) const fn side_by_side(value: u32) -> u32 {
-    value.wrapping_mul(0x144c_bc89)
+    value.wrapping_sub(20).wrapping_mul(0x144c_bc89)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_rounded_up_to_few_sizes() {
+        assert_eq!([1, 2, 3, 4, 5, 6, 7, 9, 13, 63].map(rounded), [1, 2, 3, 4, 6, 6, 8, 12, 16, 64]);
+    }
 }

@@ -8,7 +8,8 @@
 //! - [`layout`]: which tail brings which events to which accumulator; [`grouping`]: which of them share a loop.
 //! - [`accumulate`]: what is kept per key, with [`wide`] numbers in [`chunked`] rows; [`distinct`]: the same
 //!   for different values; [`ordered`]: for the oldest, smallest and largest one; [`kind`]: one of them all.
-//! - [`repeats`]: which events bring a value that their frame does not have, where frames are long.
+//! - [`repeats`]: which events bring a value that their frame does not have, where frames are long, from the [`newest`]
+//!   event of each, in the row of a key, in [`lines`] or in a table.
 //! - [`state`]: all of it, moved on from batch to batch.
 //! - [`run`]: a step through all of them; [`drive`]: the loop that takes each through it.
 //! - [`lanes`]: the same for several counts and sums at once.
@@ -35,10 +36,11 @@ mod labels;
 mod lanes;
 mod layout;
 mod lines;
+pub(crate) mod newest;
 mod ordered;
 mod read;
 mod records;
-pub(crate) mod repeats;
+mod repeats;
 mod reservoir;
 mod restore;
 mod run;

@@ -132,6 +132,8 @@ const EVENTS: usize = 3;
 impl<const MIN: bool, const PLACES: usize> Extreme<MIN, PLACES> {
     /// Where the values of those behind the first begin.
     const VALUES: usize = EVENTS + PLACES.div_ceil(2);
+    /// What is in place of them for an event that does not join them.
+    const NONE: &'static [u64; PLACES] = &[0; PLACES];
 
     pub(super) const fn new() -> Self {
         Self(Lists::new())
@@ -227,9 +229,9 @@ impl<const MIN: bool, const PLACES: usize> Accumulate for Extreme<MIN, PLACES> {
         let beats = (held == 0) | !Self::better(value.cast_signed(), item.value);
         let (as_first, joins) = (enters & beats, enters & !beats);
         let leaves = (sign < 0) & (held > 0) & (lower(first) == new.0);
-        // What does not join those behind the first looks, and writes, where it has been anyway.
-        let values = select_unpredictable(joins, Self::VALUES, 0);
-        let values: &[u64; PLACES] = words[values..].first_chunk().expect("there are more words");
+        // What does not join those behind the first looks at none of them, and writes what is written over below.
+        let values: &[u64; PLACES] = words[Self::VALUES..].first_chunk().expect("they are at the end");
+        let values = select_unpredictable(joins, values, Self::NONE);
         let place = Self::outlive(values, held.saturating_sub(1), item.value);
         if (leaves & (held > 1)) | (enters & (words[OTHERS] != 0)) | (joins & (place == PLACES)) {
             if leaves {
@@ -342,11 +344,14 @@ mod tests {
             compare::<true, 1>(&events)?;
             compare::<false, 1>(&events)?;
             compare::<true, 3>(&events)?;
+            compare::<true, 7>(&events)?;
+            compare::<false, 7>(&events)?;
             compare::<true, 8>(&events)?;
             compare::<false, 8>(&events)?;
             let falling: Vec<(i64, i64)> =
                 (0..).zip(&events).map(|(at, &(value, sign))| (value - at, sign)).collect();
             compare::<false, 1>(&falling)?;
+            compare::<false, 7>(&falling)?;
             compare::<false, 8>(&falling)?;
         }
     }

@@ -5,67 +5,24 @@
 //! those are does not depend on how long a frame is: it is looked up once for each event, as it enters. What is left
 //! for each frame is to count events, as [`Count`](super::accumulate::Count) does.
 //!
-//! The values of a key are in its row, each with the newest event that has it; where these are too many for that, in
-//! [lines](super::lines) of its own; and where they are very many, in a table of all such keys. None is taken out when
-//! no frame has its events any more: another takes its place.
+//! [`newest`](super::newest) knows the newest event of each key and value.
 
 use std::collections::VecDeque;
 use std::hint::select_unpredictable;
 use std::ops::Range;
 
-use hashbrown::DefaultHashBuilder;
-
 use super::accumulate::key;
 use super::chunked::{AHEAD, Chunked};
 use super::drive::holds;
-use super::lines::{Held, Lines, REACH, Run, Since};
-use super::table::{Entry, Table, hash_of_pair, tag};
+use super::newest::{Newest, WORDS};
 
-/// Values in the row of a key.
-const NEAR: usize = 6;
-/// Words in the row of a key, a cache line of them: `[base, where its values are, value | one more than the newest event
-/// with it, as a distance from the base << 32 …]`. All zeroes before its first event; a distance of 0 is no value.
-pub(crate) const WORDS: usize = 2 + NEAR;
-/// With no more values than this, they go back to the row.
-const FEW: usize = 4;
-/// Events for each key of which it is asked whether it has too many lines.
+/// Events for each key of which it is asked whether its values have more room than they need.
 const EVENTS_PER_TURN: u64 = 64;
-
-/// Where the values of a key are.
-#[derive(Debug, Clone, Copy)]
-enum Place {
-    Row,
-    /// In lines of its own.
-    Lines(Run),
-    /// In the table of all keys. The base is one more than the newest event of the key then.
-    Table,
-}
-
-impl Place {
-    #[inline(always)]
-    const fn of(word: u64) -> Self {
-        match word {
-            0 => Self::Row,
-            u64::MAX => Self::Table,
-            run => Self::Lines(Run::of(run)),
-        }
-    }
-
-    const fn word(self) -> u64 {
-        match self {
-            Self::Row => 0,
-            Self::Table => u64::MAX,
-            Self::Lines(run) => run.word(),
-        }
-    }
-}
 
 /// The newest event of each key and value, and which events are not the newest of theirs.
 #[derive(Debug)]
 pub(super) struct Repeats {
-    lines: Lines,
-    table: Table<Newest>,
-    hasher: DefaultHashBuilder,
+    newest: Newest,
     /// A bit for each event from 64 * `first_word` on: whether a later one has the same key and value. Those at the end
     /// are left out.
     repeated: VecDeque<u64>,
@@ -74,30 +31,13 @@ pub(super) struct Repeats {
     entering: u64,
     /// Of each of them: one more than the event that it repeats, 0 for none, or [`NOT_COUNTED`].
     before: Vec<u64>,
-    /// The values of a key that are about to be elsewhere, reused.
-    moving: Vec<Held>,
-}
-
-/// The newest event of a key with a value.
-#[derive(Debug, Clone, Copy, Default)]
-struct Newest {
-    id: u32,
-    value: u32,
-    /// One more than the event; 0 for no entry.
-    after: u64,
-}
-
-impl Entry for Newest {
-    #[inline(always)]
-    fn is_none(&self) -> bool {
-        self.after == 0
-    }
 }
 
 /// What [`Repeats`] has in place of the event before for one that does not count.
 const NOT_COUNTED: u64 = u64::MAX;
 
 const WORD_BITS: u64 = u64::BITS as u64;
+const ROOM: &str = "the layout makes room";
 
 /// Events in order, with what of them is counted as distinct.
 #[derive(Debug, Clone, Copy)]
@@ -122,14 +62,11 @@ impl Pairs<'_> {
 impl Repeats {
     pub(super) fn new() -> Self {
         Self {
-            lines: Lines::new(),
-            table: Table::new(),
-            hasher: DefaultHashBuilder::default(),
+            newest: Newest::new(),
             repeated: VecDeque::new(),
             first_word: 0,
             entering: 0,
             before: Vec::new(),
-            moving: Vec::new(),
         }
     }
 
@@ -150,126 +87,27 @@ impl Repeats {
                 let rows = events.keys[ahead(2 * AHEAD)].iter().map(|&id| key(id) as usize);
                 rows.for_each(|row| state.approach(row, events.at));
             }
-            ahead(AHEAD).for_each(|event| self.approach(state, &events, event));
+            for event in ahead(AHEAD) {
+                if holds(events.conditions[event], events.mask) {
+                    let (id, value) = events.pair(event);
+                    let words = state.part(id as usize, events.at, WORDS).as_array();
+                    self.newest.approach(words.expect(ROOM), id, value);
+                }
+            }
             for event in from..all.min(from + AHEAD) {
                 let before = if holds(events.conditions[event], events.mask) {
                     let ((id, value), after) = (events.pair(event), events.first_seq + event as u64 + 1);
-                    self.enter_one(words_of(state, id, events.at), id, (value, after), oldest)
+                    self.newest.enter(words_of(state, id, events.at), id, (value, after), oldest)
                 } else {
                     NOT_COUNTED
                 };
                 self.before.push(before);
             }
         }
-        self.look_after(state, &events, oldest);
-    }
-
-    /// Asks for the memory of what an event will look up beside its row. A hint: changes nothing.
-    #[inline(always)]
-    fn approach(&self, state: &Chunked<u64>, events: &Pairs<'_>, event: usize) {
-        let (id, value) = events.pair(event);
-        match Place::of(state.part(id as usize, events.at, WORDS)[1]) {
-            Place::Row => {}
-            Place::Lines(run) => self.lines.approach(run, value),
-            Place::Table => self.table.approach(hash_of_pair(&self.hasher, id, value)),
-        }
-    }
-
-    /// Makes the event before `after` the newest of its key with a value, and returns one more than the newest before
-    /// it, or 0.
-    #[inline(always)]
-    fn enter_one(&mut self, words: &mut [u64; WORDS], id: u32, (value, after): Held, oldest: u64) -> u64 {
-        let [base, place, near @ ..] = words;
-        let since = Since { base: *base, oldest };
-        let entered = match Place::of(*place) {
-            _ if after - *base > REACH => None,
-            Place::Row => since.enter(near, false, (value, after)),
-            Place::Lines(run) => self.lines.enter(run, since, (value, after)),
-            Place::Table => None,
-        };
-        entered.unwrap_or_else(|| self.enter_other(words, id, (value, after), oldest))
-    }
-
-    /// As [`Self::enter_one`], for a value that is not where one looks first.
-    #[inline(never)]
-    fn enter_other(&mut self, words: &mut [u64; WORDS], id: u32, (value, after): Held, oldest: u64) -> u64 {
-        let [base, place, ..] = *words;
-        let since = Since { base, oldest };
-        let within_reach = after - base <= REACH;
-        match Place::of(place) {
-            Place::Lines(run) if within_reach && !self.lines.are_few(run, since, value) => {
-                self.lines.enter_further(run, since, (value, after))
-            }
-            Place::Table if base > oldest => {
-                words[0] = after;
-                self.enter_table((id, value), after, oldest)
-            }
-            _ => {
-                self.lay_out(words, id, after, oldest);
-                self.enter_one(words, id, (value, after), oldest)
-            }
-        }
-    }
-
-    /// As [`Self::enter_one`], for a key whose values are in the table.
-    fn enter_table(&mut self, (id, value): (u32, u32), after: u64, oldest: u64) -> u64 {
-        let Self { table, hasher, .. } = self;
-        let hash = hash_of_pair(hasher, id, value);
-        let shard = table.of_mut(hash);
-        let needed = |entry: &Newest| entry.after > oldest;
-        match shard.seek(tag(hash), |entry| (entry.id, entry.value) == (id, value), needed) {
-            Ok(place) => std::mem::replace(&mut shard.at_mut(place).after, after),
-            Err(place) => {
-                let tag_of = |entry: &Newest| tag(hash_of_pair(hasher, entry.id, entry.value));
-                shard.put(place, Newest { id, value, after }, tag_of, needed);
-                0
-            }
-        }
-    }
-
-    /// Finds room for the values of a key and one more, the event before `after` within reach.
-    #[cold]
-    #[inline(never)]
-    fn lay_out(&mut self, words: &mut [u64; WORDS], id: u32, after: u64, oldest: u64) {
-        let [base, place, near @ ..] = words;
-        let since = Since { base: *base, oldest };
-        let mut held = std::mem::take(&mut self.moving);
-        held.clear();
-        match Place::of(*place) {
-            Place::Row => held.extend(since.held(near)),
-            Place::Lines(run) => self.lines.give_back(run, since, &mut held),
-            // It comes here when none of them is needed.
-            Place::Table => {}
-        }
-        let since = Since { base: oldest.max(after.saturating_sub(REACH)), oldest };
-        let within_reach = held.iter().all(|&(_, after)| after > since.base);
-        *near = [0; NEAR];
-        (*base, *place) = if within_reach && held.len() <= FEW {
-            held.iter().for_each(|&held| _ = since.put(near, held));
-            (since.base, Place::Row.word())
-        } else if within_reach && let Some(run) = self.lines.take(since, &held) {
-            (since.base, Place::Lines(run).word())
-        } else {
-            for &(value, after) in &held {
-                self.enter_table((id, value), after, oldest);
-            }
-            (held.iter().map(|held| held.1).max().unwrap_or(oldest), Place::Table.word())
-        };
-        self.moving = held;
-    }
-
-    /// Takes lines from keys that have more than they need: now and then it is asked of one after the other.
-    fn look_after(&mut self, state: &mut Chunked<u64>, events: &Pairs<'_>, oldest: u64) {
-        let after = events.first_seq + events.keys.len() as u64;
+        let after = events.first_seq + all as u64;
         for turn in events.first_seq.div_ceil(EVENTS_PER_TURN)..after.div_ceil(EVENTS_PER_TURN) {
-            let id = key((turn % state.rows() as u64).cast_signed());
-            let words = words_of(state, id, events.at);
-            let since = Since { base: words[0], oldest };
-            if let Place::Lines(run) = Place::of(words[1])
-                && self.lines.are_many(run, since)
-            {
-                self.lay_out(words, id, after, oldest);
-            }
+            let id = key((turn % state.room() as u64).cast_signed());
+            self.newest.look_after(words_of(state, id, events.at), id, turn, (after, oldest));
         }
     }
 
@@ -340,7 +178,7 @@ impl Repeats {
 /// The words in the row of a key.
 #[inline(always)]
 fn words_of(state: &mut Chunked<u64>, id: u32, at: usize) -> &mut [u64; WORDS] {
-    state.part_mut(id as usize, at, WORDS).as_mut_array().expect("the layout makes room")
+    state.part_mut(id as usize, at, WORDS).as_mut_array().expect(ROOM)
 }
 
 /// An index of an event among those that are held.
@@ -356,6 +194,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::lines;
+    use super::super::newest::Place;
     use super::*;
 
     const COUNTED: u64 = 1;
@@ -432,21 +271,29 @@ mod tests {
     proptest! {
         #[test]
         fn frames_of_any_length_know_how_many_values_are_different(
-            events in prop::collection::vec((0..3_i64, 0..40_i64, prop::bool::weighted(0.9)), 0..600),
+            events in prop::collection::vec((0..3_i64, 0..400_i64, prop::bool::weighted(0.9)), 0..600),
+            // Of how many values there are, for a while each: they come to be many, and few again.
+            most in prop::collection::vec(prop::sample::select(vec![3_i64, 12, 40, 40, 400]), 1..6),
             steps in prop::collection::vec(1..90_usize, 1..30),
             lengths in (1..8_usize, 1..300_usize),
             side_by_side in prop::bool::ANY,
         ) {
-            // Numbers that belong in the same line, or as they come.
+            let phase = |event: usize| most[event * most.len() / events.len()];
+            // Numbers that belong in the same lines, or as they come.
             let number = |value: i64| if side_by_side { i64::from(lines::side_by_side(key(value))) } else { value };
-            let events: Vec<Event> = events.into_iter().map(|(key, value, counts)| (key, number(value), counts)).collect();
+            let events: Vec<Event> = events.iter().enumerate()
+                .map(|(event, &(key, value, counts))| (key, number(value % phase(event)), counts)).collect();
             let (mut repeats, mut rows, mut frames) = (Repeats::new(), rows(), [FrameOf::default(), FrameOf::default()]);
             let lengths = [lengths.0, lengths.1];
             let mut from = 0;
-            for length in steps.into_iter().cycle() {
+            for (turn, length) in (0..).zip(steps.into_iter().cycle()) {
                 let to = events.len().min(from + length);
                 let oldest = |frames: &[FrameOf; 2]| frames[0].oldest.min(frames[1].oldest);
                 enter(&mut repeats, &mut rows, &events[from..to], from, oldest(&frames));
+                for id in 0..3 {
+                    let now = (to as u64, oldest(&frames) as u64);
+                    repeats.newest.look_after(words_of(&mut rows, id, 1), id, turn, now);
+                }
                 for (frame, length) in frames.iter_mut().zip(lengths) {
                     step(&repeats, frame, length, &events[..to], from)?;
                 }
@@ -494,7 +341,7 @@ mod tests {
             place(rows, 2)
         };
         assert!(matches!(now(5, &mut rows), Place::Row));
-        assert!(matches!(now(500, &mut rows), Place::Lines(_)));
+        assert!(matches!(now(100, &mut rows), Place::Lines(_)));
         assert!(matches!(now(5_000, &mut rows), Place::Table));
         assert!(matches!(now(3, &mut rows), Place::Row));
         assert!(matches!(now(30, &mut rows), Place::Lines(_)));
@@ -503,9 +350,9 @@ mod tests {
     #[test]
     fn values_that_belong_in_one_line_are_in_the_next_ones() {
         let (mut repeats, mut rows) = (Repeats::new(), rows());
-        let value = |seq: usize| i64::from(lines::side_by_side(key((seq * 7_919 % 300) as i64)));
+        let value = |seq: usize| i64::from(lines::side_by_side(key((seq * 7_919 % 101) as i64)));
         let events: Vec<Event> = (0..50_000).map(|seq| (1, value(seq), true)).collect();
-        compare(&mut repeats, &mut rows, 0, 250, &events);
+        compare(&mut repeats, &mut rows, 0, 90, &events);
         assert!(matches!(place(&mut rows, 1), Place::Lines(_)));
     }
 
@@ -514,18 +361,15 @@ mod tests {
         let (mut repeats, mut rows) = (Repeats::new(), rows());
         let (mut first, mut used) = (0, 0);
         for id in [0, 1, 2, 0, 1, 2] {
-            // Hundreds of values, then one for so long that it has been asked of all keys.
-            let turn = 2 * usize::try_from(EVENTS_PER_TURN).unwrap() * rows.rows();
+            // A hundred values, then one for so long that it has been asked of all keys.
+            let turn = 2 * usize::try_from(EVENTS_PER_TURN).unwrap() * rows.room();
             let events: Vec<Event> =
-                (0..500).map(|value| (id, value, true)).chain((0..turn).map(|_| (id, 0, true))).collect();
+                (0..100).map(|value| (id, value, true)).chain((0..turn).map(|_| (id, 0, true))).collect();
             compare(&mut repeats, &mut rows, first, 1_000, &events);
             first += events.len();
-            used = if used == 0 { repeats.lines.used() } else { used };
-            assert!(
-                used > 100 && repeats.lines.used() == used,
-                "{} lines after {used}",
-                repeats.lines.used()
-            );
+            let now = repeats.newest.room().0;
+            used = if used == 0 { now } else { used };
+            assert!(used > 20 && now == used, "{now} lines after {used}");
             assert!(matches!(place(&mut rows, key(id)), Place::Row));
         }
     }
@@ -539,7 +383,8 @@ mod tests {
             enter(&mut repeats, &mut rows, part, step * 1_000, oldest);
             repeats.settle(oldest as u64);
         }
-        assert!(repeats.table.places() < 20_000, "{} places for 3,000 events", repeats.table.places());
+        let (_, places) = repeats.newest.room();
+        assert!(places < 20_000, "{places} places for 3,000 events");
         assert!(repeats.repeated.is_empty() && repeats.first_word == 97_000 / WORD_BITS);
     }
 
