@@ -6,7 +6,8 @@
 //! event, and for counts and sums no branch either, so that the processor is ahead with the rows of the
 //! next events while it waits for those of this one.
 
-use super::drive::{Course, Step};
+use super::drive::Course;
+use super::runs::Run;
 use super::wide;
 
 /// One event as an accumulator sees it.
@@ -57,10 +58,10 @@ pub(super) trait Accumulate {
             _ => {}
         }
     }
-    /// Asks for what the events of steps to come will touch, so that it is near when they do. A hint: changes
+    /// Asks for what events to come will touch, so that it is near when they do. A hint: changes
     /// nothing.
     #[inline(always)]
-    fn approach(&self, _course: &Course<'_>, _to_come: &[Step]) {}
+    fn approach(&self, _course: &Course<'_>, _to_come: &[Run]) {}
     /// Takes the event of a row into a key's whole history, if it counts, and writes [`Self::READ`] words.
     #[inline(always)]
     fn live(&mut self, words: &mut [u64], item: Option<Item>, out: &mut [u64]) {

@@ -104,27 +104,24 @@ impl<T: Clone + Default> Chunked<T> {
         elements.iter().map(span).collect()
     }
 
-    /// Asks for the memory of some rows, each with the one of `spans` that will be touched in it. A hint: changes
-    /// nothing.
+    /// Asks for the memory of some rows, of what will be touched in each. A hint: changes nothing.
     #[inline(always)]
-    pub(super) fn ask(&self, spans: &[Span], rows: impl Iterator<Item = (usize, usize)>) {
-        // As many lines of each, so that this is no branch.
-        match spans.iter().map(|span| span.more).max().map_or(0, |more| more / LINE + 1) {
-            0 => {}
-            1 => self.ask_lines(1, spans, rows),
-            2 => self.ask_lines(2, spans, rows),
-            3 => self.ask_lines(3, spans, rows),
-            lines => self.ask_lines(lines, spans, rows),
+    pub(super) fn ask(&self, span: Span, rows: impl Iterator<Item = usize>) {
+        // How many lines it is, is a branch here and not for each of them.
+        match span.more / LINE {
+            0 => self.ask_lines(1, span, rows),
+            1 => self.ask_lines(2, span, rows),
+            2 => self.ask_lines(3, span, rows),
+            more => self.ask_lines(more + 1, span, rows),
         }
     }
 
     #[inline(always)]
-    fn ask_lines(&self, lines: usize, spans: &[Span], rows: impl Iterator<Item = (usize, usize)>) {
-        for (row, span) in rows {
+    fn ask_lines(&self, lines: usize, span: Span, rows: impl Iterator<Item = usize>) {
+        for row in rows {
             let begin = self.begins[row >> CHUNK_BITS] + (row & (CHUNK - 1)) * self.stride * size_of::<T>();
-            let Span { from, more } = spans[span];
             for line in 0..lines {
-                prefetch_at(begin + from + more.min(line * LINE));
+                prefetch_at(begin + span.from + line * LINE);
             }
         }
     }

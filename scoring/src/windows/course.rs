@@ -1,9 +1,10 @@
-//! The events of a step and its rows, in the order in which they happen in a frame.
+//! The events of a step and its rows as the accumulators of a frame see them.
 
-use super::drive::{Course, Step};
+use super::drive::{Course, Feed};
 use super::layout::{CourseSpec, Layout, Placed};
 use super::repeats::Repeats;
 use super::reservoir::{CONDITIONS, KEYS, TIME};
+use super::runs::{Act, Source};
 use super::segment::Cursor;
 
 /// Events on their way past a tail.
@@ -20,54 +21,25 @@ pub(super) struct Passing {
     pub(super) times: Cursor,
 }
 
-/// What happens in frames that end together, in order, and the events at hand: those that leave, one frame after
-/// the other, then those that enter, then the rows.
+/// What is known of the events of a step in frames that end together, beside what the reservoir has.
 #[derive(Debug, Default)]
 pub(super) struct Happening {
-    steps: Vec<Step>,
+    /// Where something tells which events repeat a value: the condition bits of those that leave, with what it tells.
+    leaving: Vec<i64>,
+    /// The same of those that enter.
+    entering: Vec<i64>,
     /// In a delayed frame in which something asks for it: how many events have left when each of those that enter does.
     left: Vec<usize>,
-    /// The numbers of the events at hand, where something asks for them.
-    seqs: Vec<i64>,
-    /// The reservoir's columns of the events at hand, of those that an accumulator reads for which some event
-    /// counts.
-    columns: Vec<Vec<i64>>,
-    /// Condition bits that some event at hand has.
+    /// Condition bits that some event has.
     bits: u64,
 }
 
-/// Steps written at once, and so room behind the last: mostly more than there are before a row, so that how many there
-/// are is no branch.
-const ROOM: usize = 4;
-
-/// Events on their way into frames or out of one, before rows.
-#[derive(Debug)]
-struct Source<'a> {
-    cuts: &'a [usize],
-    passed: usize,
-    next: Step,
-}
-
-impl Source<'_> {
-    /// Puts those that come before a row at a place in `steps`, which has room behind; returns the place after them.
-    #[inline(always)]
-    fn put(&mut self, row: usize, steps: &mut [Step], mut at: usize) -> usize {
-        let mut left = self.cuts[row] - self.passed;
-        self.passed = self.cuts[row];
-        loop {
-            steps[at..at + ROOM].copy_from_slice(&[0, 1, 2, 3].map(|further| self.next.after(further)));
-            let put = left.min(ROOM);
-            #[allow(clippy::cast_possible_truncation)] // at most four
-            {
-                self.next = self.next.after(put as u32);
-            }
-            at += put;
-            left -= put;
-            if left == 0 {
-                return at;
-            }
-        }
-    }
+/// A step: what passes each tail, the columns of the rows, and the number of the first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment<'a> {
+    pub(super) passing: &'a [Passing],
+    pub(super) rows: &'a [&'a [i64]],
+    pub(super) first_seq: u64,
 }
 
 impl Passing {
@@ -82,48 +54,44 @@ impl Passing {
         self.cuts.iter().copied().zip(std::iter::once(0).chain(leaving.cuts.iter().copied()))
     }
 
-    /// The events, of which the first does this.
-    fn source(&self, next: Step) -> Source<'_> {
-        Source { cuts: &self.cuts, passed: 0, next }
+    /// What they do in a window over a key.
+    fn source(&self, act: Act, key: usize) -> Source<'_> {
+        Source { act, keys: &self.columns[KEYS + key], cuts: &self.cuts }
+    }
+}
+
+impl CourseSpec {
+    /// The events that enter the frames or leave them, in the order in which they do between two rows. In a delayed frame
+    /// an event may enter and leave there; in any other, one that leaves before another enters lets the frame be empty
+    /// for a moment.
+    pub(super) fn sources<'a>(&self, key: usize, passing: &'a [Passing]) -> Vec<Source<'a>> {
+        let leaving = self.leaves.iter().enumerate().map(|(frame, &tail)| (Act::Leave(frame), tail));
+        let entering = self.enter.map(|tail| (Act::Enter, tail));
+        entering.into_iter().chain(leaving).map(|(act, tail)| passing[tail].source(act, key)).collect()
     }
 }
 
 impl Happening {
-    pub(super) fn new(columns: usize) -> Self {
-        Self { columns: vec![Vec::new(); columns], ..Self::default() }
-    }
-
-    /// Puts the events of a step and its rows into the order in which they happen. In a delayed frame
-    /// an event may enter and leave between two rows; in any other, one that leaves before another
-    /// enters lets the frame be empty for a moment.
+    /// Finds out what the accumulators of frames ask for of a step.
     pub(super) fn follow(
         &mut self,
         (layout, spec): (&Layout, &CourseSpec),
-        passing: &[Passing],
-        (rows, first_seq): (&[&[i64]], u64),
+        moment: Moment<'_>,
         repeats: &[Repeats],
     ) {
-        let leaving: Vec<&Passing> = spec.leaves.iter().map(|&tail| &passing[tail]).collect();
+        let Moment { passing, rows, .. } = moment;
         let entering = spec.enter.map(|tail| &passing[tail]);
-        let (left_in_all, rows_in_all) = (events_of(&leaving), rows[TIME].len());
-        self.order(&leaving, entering, rows_in_all);
-        if spec.seqs {
-            let seqs_of = |passing: &Passing| passing.first_seq..passing.first_seq + passing.events as u64;
-            let passing = leaving.iter().copied().chain(entering);
-            self.seqs.clear();
-            self.seqs.extend(passing.flat_map(seqs_of).map(u64::cast_signed));
-            self.seqs.extend((first_seq.cast_signed()..).take(rows_in_all));
-        }
-        self.bits = 0;
-        if spec.conditional {
-            self.bring(CONDITIONS, &leaving, entering, rows);
-        } else if !spec.repeats.is_empty() {
-            let events = left_in_all + entering.map_or(0, |entering| entering.events) + rows_in_all;
-            self.columns[CONDITIONS].clear();
-            self.columns[CONDITIONS].resize(events, 0);
-        }
-        for &told in &spec.repeats {
-            let leaving = leaving[0];
+        if !spec.repeats.is_empty() {
+            let leaving = &passing[spec.leaves[0]];
+            let entering_conditions = entering.map_or(rows[CONDITIONS], |e| &e.columns[CONDITIONS]);
+            let entering_events = entering.map_or(rows[TIME].len(), |entering| entering.events);
+            let begin = |column: &mut Vec<i64>, conditions: &[i64], events: usize| {
+                column.clear();
+                column.extend_from_slice(if spec.conditional { conditions } else { &[] });
+                column.resize(events, 0);
+            };
+            begin(&mut self.leaving, &leaving.columns[CONDITIONS], leaving.events);
+            begin(&mut self.entering, entering_conditions, entering_events);
             let left = match entering {
                 None => &leaving.cuts,
                 Some(entering) => {
@@ -134,99 +102,47 @@ impl Happening {
                     &self.left
                 }
             };
-            let (bit, mask) = (layout.repeats[told].bit, layout.repeats[told].mask);
-            let conditions = self.columns[CONDITIONS].split_at_mut(left_in_all);
-            repeats[told].tell((bit, mask), (leaving.first_seq, left), conditions);
-        }
-        if spec.has_conditions() {
-            self.bits = self.columns[CONDITIONS].iter().fold(0, |all, bits| all | bits.cast_unsigned());
-        }
-        for (&column, masks) in &spec.columns {
-            if masks.iter().any(|&mask| !self.passes_by(mask)) {
-                self.bring(column, &leaving, entering, rows);
+            for &told in &spec.repeats {
+                let (bit, mask) = (layout.repeats[told].bit, layout.repeats[told].mask);
+                let conditions = (&mut self.leaving[..], &mut self.entering[..]);
+                repeats[told].tell((bit, mask), (leaving.first_seq, left), conditions);
             }
         }
+        let bits = |conditions: &[i64]| conditions.iter().fold(0, |all, bits| all | bits.cast_unsigned());
+        self.bits = if !spec.repeats.is_empty() {
+            bits(&self.leaving) | bits(&self.entering)
+        } else if spec.conditional {
+            let of_tail = |&tail: &usize| bits(&passing[tail].columns[CONDITIONS]);
+            let of_rows = if entering.is_none() { bits(rows[CONDITIONS]) } else { 0 };
+            spec.leaves.iter().chain(&spec.enter).map(of_tail).fold(of_rows, |all, bits| all | bits)
+        } else {
+            0
+        };
     }
 
-    /// Puts a column of the events together.
-    fn bring(&mut self, column: usize, leaving: &[&Passing], entering: Option<&Passing>, rows: &[&[i64]]) {
-        let at_hand = &mut self.columns[column];
-        at_hand.clear();
-        for passing in leaving.iter().copied().chain(entering) {
-            at_hand.extend_from_slice(&passing.columns[column]);
-        }
-        at_hand.extend_from_slice(rows[column]);
-    }
-
-    /// Before each row, events that enter and then those that leave each frame; a row enters as it arrives, unless
-    /// others do.
-    fn order(&mut self, leaving: &[&Passing], entering: Option<&Passing>, rows: usize) {
-        let left_in_all = events_of(leaving);
-        let mut sources: Vec<Source<'_>> = Vec::with_capacity(leaving.len() + 1);
-        sources.extend(entering.map(|entering| entering.source(Step::new(left_in_all, 1, false))));
-        let mut events = 0;
-        for (frame, passing) in leaving.iter().enumerate() {
-            sources.push(passing.source(Step::leaving(events, frame)));
-            events += passing.events;
-        }
-        events += entering.map_or(0, |entering| entering.events);
-        let row_at = Step::new(events, i32::from(entering.is_none()), true);
-        self.steps.resize(events + rows + ROOM, row_at);
-        let steps = &mut self.steps;
-        match sources.len() {
-            1 => merge(known::<1>(sources), row_at, rows, steps),
-            2 => merge(known::<2>(sources), row_at, rows, steps),
-            3 => merge(known::<3>(sources), row_at, rows, steps),
-            4 => merge(known::<4>(sources), row_at, rows, steps),
-            _ => merge(sources, row_at, rows, steps),
-        }
-        // After the last row there is none.
-        self.steps.truncate(events + rows);
-    }
-
-    /// What happens, in order.
-    pub(super) fn steps(&self) -> &[Step] {
-        &self.steps
-    }
-
-    /// What an accumulator sees of the events at hand.
-    pub(super) fn of(&self, spec: &CourseSpec, placed: &Placed) -> Course<'_> {
-        let keys = self.columns[KEYS + placed.key].as_slice();
+    /// What an accumulator sees of the events of a step.
+    pub(super) fn of<'a>(&'a self, spec: &CourseSpec, moment: Moment<'a>, placed: &Placed) -> Course<'a> {
+        let Moment { passing, rows, first_seq } = moment;
         // Where nothing is asked of a column, any will do.
+        let any = KEYS + placed.key;
+        let conditions = if spec.conditional { CONDITIONS } else { any };
+        let values = placed.column.unwrap_or(any);
+        let told = !spec.repeats.is_empty();
+        let feed = |tail: &usize, told_of: &'a [i64]| {
+            let Passing { first_seq, columns, .. } = &passing[*tail];
+            let conditions = if told { told_of } else { &columns[conditions] };
+            Feed { first_seq: *first_seq, keys: &columns[any], conditions, values: &columns[values] }
+        };
+        let of_rows = if told && spec.enter.is_none() { &self.entering } else { rows[conditions] };
         Course {
-            seqs: if spec.seqs { &self.seqs } else { keys },
-            keys,
-            conditions: if spec.has_conditions() { &self.columns[CONDITIONS] } else { keys },
-            values: placed.column.map_or(keys, |column| &self.columns[column]),
+            leaving: spec.leaves.iter().map(|tail| feed(tail, &self.leaving)).collect(),
+            entering: spec.enter.as_ref().map(|tail| feed(tail, &self.entering)),
+            rows: Feed { first_seq, keys: rows[any], conditions: of_rows, values: rows[values] },
         }
     }
 
-    /// Whether no event at hand counts for an accumulator that asks for these condition bits.
+    /// Whether no event of the step counts for an accumulator that asks for these condition bits.
     pub(super) const fn passes_by(&self, mask: u64) -> bool {
         self.bits & mask != mask
     }
-}
-
-/// As many as they are, so that the compiler knows.
-fn known<const SOURCES: usize>(sources: Vec<Source<'_>>) -> [Source<'_>; SOURCES] {
-    sources.try_into().expect("just so many")
-}
-
-/// Puts events before each of `rows` rows, and then the row, of which the first is `row_at`; `steps` has room behind.
-#[inline(always)]
-fn merge<'a>(mut sources: impl AsMut<[Source<'a>]>, mut row_at: Step, rows: usize, steps: &mut [Step]) {
-    let mut at = 0;
-    for row in 0..=rows {
-        for source in sources.as_mut() {
-            at = source.put(row, steps, at);
-        }
-        steps[at] = row_at;
-        row_at = row_at.after(1);
-        at += 1;
-    }
-}
-
-/// How many events they are.
-fn events_of(passing: &[&Passing]) -> usize {
-    passing.iter().map(|passing| passing.events).sum()
 }

@@ -9,7 +9,8 @@ use std::hint::black_box;
 use hashbrown::DefaultHashBuilder;
 
 use super::accumulate::{Accumulate, Item, key};
-use super::drive::{Course, Step};
+use super::drive::Course;
+use super::runs::Run;
 use super::table::{Entry, Table, hash_of_pair, tag};
 
 /// How many different values: `[n, value | times << 32]`, and how often each (key, value) pair occurs whose value is
@@ -125,12 +126,13 @@ impl Accumulate for Distinct {
     const READ: usize = 1;
 
     #[inline(never)]
-    fn approach(&self, course: &Course<'_>, to_come: &[Step]) {
+    fn approach(&self, course: &Course<'_>, to_come: &[Run]) {
         if self.pairs < FAR_PAIRS {
             return;
         }
-        for event in to_come.iter().map(|step| step.event()) {
-            self.table.approach(self.hash(key(course.keys[event]), key(course.values[event])));
+        for feed in to_come.iter().map(|&run| course.of(run)) {
+            let pairs = feed.keys.iter().zip(feed.values);
+            pairs.for_each(|(&id, &value)| self.table.approach(self.hash(key(id), key(value))));
         }
     }
 
@@ -158,6 +160,8 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::drive::Feed;
+    use super::super::runs::Act;
     use super::*;
 
     /// Takes events in and out and compares what is counted with the frame after each.
@@ -197,12 +201,13 @@ mod tests {
         let mut distinct = Distinct::new();
         let mut words = [0; Distinct::WORDS];
         let values: Vec<i64> = (0..3 * FAR_PAIRS as i64 / 2).collect();
-        let steps: Vec<Step> = (0..values.len()).map(|event| Step::new(event, 1, false)).collect();
         let keys = vec![0; values.len()];
-        let course = Course { seqs: &keys, keys: &keys, conditions: &keys, values: &values };
+        let rows = Feed { first_seq: 0, keys: &keys, conditions: &keys, values: &values };
+        let course = Course { leaving: Vec::new(), entering: None, rows };
         for sign in [1, -1] {
             for (at, &value) in values.iter().enumerate() {
-                distinct.approach(&course, &steps[at..steps.len().min(at + 8)]);
+                let to_come = Run { act: Act::Read, from: at, to: values.len().min(at + 8) };
+                distinct.approach(&course, &[to_come]);
                 distinct.apply(&mut words, sign, Item { seq: 0, key: 0, value, valid: true });
                 let passed = at as u64 + 1;
                 assert_eq!(words[0], if sign > 0 { passed } else { values.len() as u64 - passed });

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::drive::{Course, Step, Walk, drive_through, holds};
+use super::drive::{Course, Feed, Walk, drive, holds};
 use super::kind::{Kind, with_accumulator};
 use super::layout::Leave;
 use super::records::LabelRecord;
 use super::reservoir::{CONDITIONS, KEYS, TIME};
+use super::runs::{Act, Run};
 use super::spec::WindowPlan;
 use super::state::WindowState;
 use crate::error::ScoreError;
@@ -124,24 +125,25 @@ impl WindowState {
             }
             // It leaves as what it was, and comes again as what it is. In counts and sums it makes no
             // difference that others came after it.
-            let mut twice = |column: usize| {
+            let mut column = |column: usize| {
                 let mut of_event = Vec::with_capacity(1);
-                self.reservoir.gather(column, seq..seq + 1, None, &mut of_event).map(|()| [of_event[0]; 2])
+                self.reservoir.gather(column, seq..seq + 1, None, &mut of_event).map(|()| of_event)
             };
-            let keys = twice(KEYS + placed.key)?;
-            let values = twice(placed.column.unwrap_or(TIME))?;
-            let steps = [Step::new(0, -1, false), Step::new(1, 1, false)];
-            let course = Course {
-                seqs: &[seq.cast_signed(); 2],
+            let keys = column(KEYS + placed.key)?;
+            let values = column(placed.column.unwrap_or(TIME))?;
+            let as_it = |of: usize| Feed {
+                first_seq: seq,
                 keys: &keys,
-                conditions: &conditions,
+                conditions: &conditions[of..=of],
                 values: &values,
             };
-            let walk = Walk { steps: &steps, rows: 0, spans: &[] };
+            let course = Course { leaving: vec![as_it(0)], entering: Some(as_it(1)), rows: Feed::NONE };
+            let runs = [Act::Leave(0), Act::Enter].map(|act| Run { act, from: 0, to: 1 });
+            let walk = Walk { runs: &runs, rows: 0, spans: &[] };
             self.counted[index] = true;
-            let state = &mut self.words[placed.key];
+            let (state, read) = (&mut self.words[placed.key], &mut self.read);
             with_accumulator!(&mut self.kinds[index], accumulator => {
-                drive_through(accumulator, state, placed.place, course, walk);
+                drive(accumulator, state, placed.place, &course, walk, read);
             }, ring => unreachable!("labels are for frames in time"));
         }
         Ok(())

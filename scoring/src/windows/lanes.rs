@@ -7,14 +7,15 @@ use super::accumulate::{Accumulate as _, Count, IntSum, key, times};
 use super::chunked::Chunked;
 use super::drive::{Course, Walk, holds, room_for};
 use super::read::Read;
+use super::runs::Act;
 
 /// A sum.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Summed<'a> {
     /// Condition bits that events must have to count.
     pub(super) mask: u64,
-    /// What is summed.
-    pub(super) values: &'a [i64],
+    /// The events with what is summed.
+    pub(super) course: Course<'a>,
 }
 
 /// Counts and sums of some frames. Their words are side by side in the row of a key: of each frame, the shortest first,
@@ -29,40 +30,67 @@ pub(super) struct Lanes<'a> {
     pub(super) sums: Vec<Summed<'a>>,
 }
 
+/// Events, or rows, with what is asked of them.
+#[derive(Debug, Clone, Copy)]
+struct Events<'a, const COUNTS: usize, const SUMS: usize> {
+    keys: &'a [i64],
+    conditions: &'a [i64],
+    counts: [u64; COUNTS],
+    sums: [(u64, &'a [i64]); SUMS],
+}
+
+/// What an event adds to each count, and to how many each sum is of and to it.
+type Added<const COUNTS: usize, const SUMS: usize> = ([i64; COUNTS], [(i64, i128); SUMS]);
+
+impl<const COUNTS: usize, const SUMS: usize> Events<'_, COUNTS, SUMS> {
+    /// The number of each key, with what its event adds as it enters (`SIGN` 1) or leaves (-1).
+    #[inline(always)]
+    fn added<const SIGN: i64>(self) -> impl Iterator<Item = (usize, Added<COUNTS, SUMS>)> {
+        let events = self.keys.len();
+        let sums = self.sums.map(|(mask, values)| (mask, &values[..events]));
+        self.keys.iter().zip(self.conditions).enumerate().map(move |(event, (&id, &conditions))| {
+            let sign = |mask: u64| if holds(conditions, mask) { SIGN } else { 0 };
+            let summed = sums.map(|(mask, values)| (sign(mask), times(values[event], sign(mask))));
+            (key(id) as usize, (self.counts.map(sign), summed))
+        })
+    }
+}
+
 impl Lanes<'_> {
+    /// Words of one frame.
+    const fn width(counts: usize, sums: usize) -> usize {
+        counts * Count::WORDS + sums * IntSum::WORDS
+    }
+
     /// Words that are read of one frame.
-    fn read(&self) -> usize {
-        self.counts.len() * Count::READ + self.sums.len() * IntSum::READ
+    const fn read(counts: usize, sums: usize) -> usize {
+        counts * Count::READ + sums * IntSum::READ
     }
 
     /// Where each of them is in what [`Self::run`] reads of a row: of each frame, those of counts and then those of sums.
     pub(super) fn places(&self) -> impl Iterator<Item = usize> {
-        let sums = self.counts.len() * Count::READ;
+        let (counts, sums) = (self.counts.len(), self.sums.len());
         let of_frame = move |at: usize| {
-            let counts = (at..).step_by(Count::READ).take(self.counts.len());
-            counts.chain((at + sums..).step_by(IntSum::READ).take(self.sums.len()))
+            let of_counts = (at..).step_by(Count::READ).take(counts);
+            of_counts.chain((at + counts * Count::READ..).step_by(IntSum::READ).take(sums))
         };
-        (0..self.frames).flat_map(move |frame| of_frame(frame * self.read()))
+        (0..self.frames).flat_map(move |frame| of_frame(frame * Self::read(counts, sums)))
     }
 
     /// Takes them through what happens in their frames, and returns what is read at each row: it is in `out`.
     pub(super) fn run<'a>(
         &self,
         state: &mut Chunked<u64>,
-        course: Course<'_>,
+        course: &Course<'_>,
         walk: Walk<'_>,
         out: &'a mut Vec<u64>,
     ) -> Read<'a> {
-        let stride = self.read() * self.frames;
+        let stride = Self::read(self.counts.len(), self.sums.len()) * self.frames;
         let out = room_for(walk.rows, stride, out);
         macro_rules! widths {
             ($(($counts:literal, $sums:literal)),*) => {
                 match (self.counts.len(), self.sums.len()) {
-                    $(($counts, $sums) => if self.frames > 1 {
-                        self.side_by_side::<$counts, $sums, true>(state, course, walk, out);
-                    } else {
-                        self.side_by_side::<$counts, $sums, false>(state, course, walk, out);
-                    })*
+                    $(($counts, $sums) => self.side_by_side::<$counts, $sums>(state, course, walk, out),)*
                     _ => unreachable!("groups are of at most three of each kind"),
                 }
             };
@@ -87,52 +115,76 @@ impl Lanes<'_> {
         Read::of(out, walk.rows, stride)
     }
 
-    fn side_by_side<const COUNTS: usize, const SUMS: usize, const SEVERAL: bool>(
+    fn side_by_side<const COUNTS: usize, const SUMS: usize>(
         &self,
         state: &mut Chunked<u64>,
-        course: Course<'_>,
+        course: &Course<'_>,
         walk: Walk<'_>,
         out: &mut [u64],
     ) {
-        let course = course.even();
-        let events = course.keys.len();
-        let width = COUNTS * Count::WORDS + SUMS * IntSum::WORDS;
-        let read = COUNTS * Count::READ + SUMS * IntSum::READ;
-        let frames = if SEVERAL { self.frames } else { 1 };
+        let (width, stride) = (Self::width(COUNTS, SUMS), Self::read(COUNTS, SUMS) * self.frames);
         let counts: [u64; COUNTS] = self.counts.as_slice().try_into().expect("just so many");
-        let sums: [Summed<'_>; SUMS] = self.sums.as_slice().try_into().expect("just so many");
-        let sums = sums.map(|sum| Summed { values: &sum.values[..events], ..sum });
-        let mut row = 0;
-        for part in walk.parts() {
-            walk.approach(state, course.keys, &part);
-            for step in part.steps {
-                let event = step.event();
-                let conditions = course.conditions[event];
-                let key = key(course.keys[event]) as usize;
-                if SEVERAL && let Some(frame) = step.frame() {
-                    let counted = counts.map(|mask| -i64::from(holds(conditions, mask)));
-                    let summed = sums.map(|sum| {
-                        let sign = -i64::from(holds(conditions, sum.mask));
-                        (sign, -i128::from(sum.values[event] & sign))
-                    });
-                    apply(state.part_mut(key, self.at + frame * width, width), counted, summed);
-                    continue;
+        let sums: &[Summed<'_>; SUMS] = self.sums.as_slice().try_into().expect("just so many");
+        let all = (self.at, self.frames * width);
+        for (run, to_come) in walk.parts() {
+            walk.approach(state, course, to_come);
+            let feed = course.of(run);
+            let sums = sums.each_ref().map(|sum| (sum.mask, sum.course.of(run).values));
+            let events = Events { keys: feed.keys, conditions: feed.conditions, counts, sums };
+            match run.act {
+                Act::Enter => pass::<1, COUNTS, SUMS>(state, all, events),
+                Act::Leave(frame) => {
+                    pass::<-1, COUNTS, SUMS>(state, (self.at + frame * width, width), events);
                 }
-                let counted = counts.map(|mask| step.counted(conditions, mask));
-                let summed = sums.map(|sum| {
-                    let sign = step.counted(conditions, sum.mask);
-                    (sign, times(sum.values[event], sign))
-                });
-                let out = &mut out[row * frames * read..][..frames * read];
-                let own = state.part_mut(key, self.at, frames * width);
-                for (own, out) in own.chunks_exact_mut(width).zip(out.chunks_exact_mut(read)) {
-                    let (counts, sums) = apply(own, counted, summed);
-                    // Not read back from the row: a processor cannot forward what several stores wrote to one load.
-                    out[..COUNTS].copy_from_slice(&counts);
-                    out[COUNTS..].copy_from_slice(sums.as_flattened());
+                Act::Read => {
+                    let out = &mut out[run.from * stride..run.to * stride];
+                    match (course.entering.is_none(), self.frames) {
+                        (true, 1) => read::<true, false, COUNTS, SUMS>(state, all, events, out),
+                        (true, _) => read::<true, true, COUNTS, SUMS>(state, all, events, out),
+                        (false, _) => read::<false, true, COUNTS, SUMS>(state, all, events, out),
+                    }
                 }
-                row += step.reads();
             }
+        }
+    }
+}
+
+/// Lets events enter (`SIGN` 1) or leave (-1) frames whose words these are in the row of a key: where, and how many.
+#[inline(never)]
+fn pass<const SIGN: i64, const COUNTS: usize, const SUMS: usize>(
+    state: &mut Chunked<u64>,
+    (at, words): (usize, usize),
+    events: Events<'_, COUNTS, SUMS>,
+) {
+    let width = Lanes::width(COUNTS, SUMS);
+    for (key, added) in events.added::<SIGN>() {
+        if SIGN < 0 {
+            apply(state.part_mut(key, at, width), &added);
+        } else {
+            state.part_mut(key, at, words).chunks_exact_mut(width).for_each(|own| _ = apply(own, &added));
+        }
+    }
+}
+
+/// Reads frames whose words these are, of one or of `SEVERAL`, at rows, each after it has entered if they do.
+#[inline(never)]
+fn read<const ENTER: bool, const SEVERAL: bool, const COUNTS: usize, const SUMS: usize>(
+    state: &mut Chunked<u64>,
+    (at, words): (usize, usize),
+    rows: Events<'_, COUNTS, SUMS>,
+    out: &mut [u64],
+) {
+    let (width, read) = (Lanes::width(COUNTS, SUMS), Lanes::read(COUNTS, SUMS));
+    let words = if SEVERAL { words } else { width };
+    let stride = words / width * read;
+    for ((key, added), out) in rows.added::<1>().zip(out.chunks_exact_mut(stride)) {
+        let added = if ENTER { added } else { ([0; COUNTS], [(0, 0); SUMS]) };
+        let own = state.part_mut(key, at, words);
+        for (own, out) in own.chunks_exact_mut(width).zip(out.chunks_exact_mut(read)) {
+            // Not read back from the row: a processor cannot forward what several stores wrote to one load.
+            let (counts, sums) = apply(own, &added);
+            out[..COUNTS].copy_from_slice(&counts);
+            out[COUNTS..].copy_from_slice(sums.as_flattened());
         }
     }
 }
@@ -141,8 +193,7 @@ impl Lanes<'_> {
 #[inline(always)]
 fn apply<const COUNTS: usize, const SUMS: usize>(
     words: &mut [u64],
-    counted: [i64; COUNTS],
-    summed: [(i64, i128); SUMS],
+    (counted, summed): &Added<COUNTS, SUMS>,
 ) -> ([u64; COUNTS], [[u64; IntSum::READ]; SUMS]) {
     let (counts, sums) = words.split_at_mut(COUNTS);
     let counts = std::array::from_fn(|lane| {

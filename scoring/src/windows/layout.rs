@@ -54,35 +54,20 @@ pub(super) struct CourseSpec {
     pub(super) enter: Option<usize>,
     /// Per frame: the tail at which they leave.
     pub(super) leaves: Vec<usize>,
-    /// The reservoir's columns that its accumulators read, each with the condition bits that they, or those beside
-    /// them, ask for.
-    pub(super) columns: BTreeMap<usize, BTreeSet<u64>>,
     /// Whether its accumulators ask for conditions that the reservoir has.
     pub(super) conditional: bool,
     /// What tells its accumulators which events repeat a value, as indexes into the layout's: then there is one frame.
     pub(super) repeats: Vec<usize>,
-    /// Whether some accumulator tells events apart by their numbers: then there is one frame.
-    pub(super) seqs: bool,
     /// Its accumulators.
     pub(super) accumulators: Vec<usize>,
 }
 
 impl CourseSpec {
-    /// Whether its accumulators ask for conditions at all.
-    pub(super) const fn has_conditions(&self) -> bool {
-        self.conditional || !self.repeats.is_empty()
-    }
-
-    /// Takes an accumulator in, which reads its columns when some event has all bits of one of `masks`.
-    fn takes(&mut self, plan: &WindowPlan, index: usize, placed: &Placed, masks: &[u64]) {
-        let spec = &plan.accumulators[index];
+    /// Takes an accumulator in.
+    fn takes(&mut self, plan: &WindowPlan, index: usize, placed: &Placed) {
         self.accumulators.push(index);
-        self.conditional |= is_conditional(spec);
-        self.seqs |= matches!(spec.keep, Keep::Min(_) | Keep::Max(_));
+        self.conditional |= is_conditional(&plan.accumulators[index]);
         self.repeats.extend(placed.repeats);
-        for column in placed.column.into_iter().chain([KEYS + placed.key]) {
-            self.columns.entry(column).or_default().extend(masks);
-        }
     }
 }
 
@@ -299,16 +284,15 @@ impl Layout {
                     }
                     spans.push(begin..words[key]);
                 }
-                let masks: Vec<u64> = together.iter().map(|(_, placed)| placed.place.mask).collect();
                 for (index, placed) in together {
-                    courses[course].takes(plan, index, &placed, &masks);
+                    courses[course].takes(plan, index, &placed);
                 }
                 groups.push((at, group));
             }
             let mut left_to = words[key];
             for &index in &singles {
                 let placed = put(index, (enter, Leave::Tail(leaves[0])), &mut words);
-                courses[course].takes(plan, index, &placed, &[placed.place.mask]);
+                courses[course].takes(plan, index, &placed);
                 left_to = placed.place.at + words_and_left(plan, plan.accumulators[index]).1;
             }
             if let [_] = leaves[..] {

@@ -13,7 +13,7 @@
 //! - [`state`]: all of it, moved on from batch to batch.
 //! - [`run`]: a step through all of them; [`drive`]: the loop that takes each through it.
 //! - [`lanes`]: the same for several counts and sums at once.
-//! - [`course`]: the events of a step and its rows, in order.
+//! - [`course`]: the events of a step and its rows, as they are seen by what is kept; [`runs`]: in which order.
 //! - [`labels`]: what events turn out to be, when that becomes known.
 //! - [`save`]: what goes into segments and checkpoints; [`restore`]: the state again, from them.
 //! - [`read`]: what accumulators hold → the windows' columns.
@@ -44,6 +44,7 @@ mod repeats;
 mod reservoir;
 mod restore;
 mod run;
+mod runs;
 mod save;
 mod segment;
 pub(crate) mod spec;

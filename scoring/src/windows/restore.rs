@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::accumulate::key;
 use super::dictionary::Dictionary;
-use super::drive::{Course, Step, Walk, drive_through, holds};
+use super::drive::{Course, Feed, Walk, drive, holds};
 use super::kind::{Kind, with_accumulator};
 use super::labels::relabel;
 use super::layout::{Layout, Leave, Placed, RepeatsOf};
 use super::records::KeyOf;
 use super::reservoir::{CONDITIONS, KEYS, Reservoir, TIME};
+use super::runs::{Act, Run};
 use super::segment::Segment;
 use super::spec::{Lender, WindowPlan};
 use super::state::{STEP_EVENTS, WindowState, first_reservoir};
@@ -157,16 +158,16 @@ impl WindowState {
             }
         };
         let values = column(placed.column.unwrap_or(TIME))?;
-        let seqs: Vec<i64> = (part.start.cast_signed()..part.end.cast_signed()).collect();
-        let steps: Vec<Step> = (0..seqs.len()).map(|event| Step::new(event, 1, false)).collect();
+        let runs = Run::all(Act::Enter, keys.len());
         let words = placed.place.at..placed.place.at + placed.place.words;
         let spans = self.words[placed.key].spans(&[words]);
-        let walk = Walk { steps: &steps, rows: 0, spans: &spans };
-        let course = Course { seqs: &seqs, keys: &keys, conditions: &conditions, values: &values };
+        let walk = Walk { runs: &runs, rows: 0, spans: &spans };
+        let feed = Feed { first_seq: part.start, keys: &keys, conditions: &conditions, values: &values };
+        let course = Course { leaving: Vec::new(), entering: Some(feed), rows: Feed::NONE };
         self.counted[index] |= conditions.iter().any(|&bits| holds(bits, placed.place.mask));
-        let state = &mut self.words[placed.key];
+        let (state, read) = (&mut self.words[placed.key], &mut self.read);
         with_accumulator!(&mut self.kinds[index], accumulator => {
-            drive_through(accumulator, state, placed.place, course, walk);
+            drive(accumulator, state, placed.place, &course, walk, read);
         }, ring => unreachable!("rows are kept by history"));
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::accumulate::{Ring, key};
 use super::chunked::{AHEAD, Chunked};
+use super::course::Moment;
 use super::drive::{Course, Feed, Walk, drive, drive_history, read_only};
 use super::grouping::Group;
 use super::kind::{Kind, with_accumulator};
@@ -11,6 +12,7 @@ use super::lanes::{Lanes, Summed};
 use super::layout::{Layout, Placed, Silence};
 use super::read::{Column, Read};
 use super::reservoir::{CONDITIONS, KEYS};
+use super::runs::order;
 use super::spec::WindowPlan;
 use super::state::WindowState;
 use crate::probe::Probe;
@@ -29,8 +31,9 @@ impl WindowState {
     ) {
         let layout = Arc::clone(&self.layout);
         self.look_up_repeats(&layout, rows, first_seq, probe);
+        let moment = Moment { passing: &self.passing, rows, first_seq };
         for (spec, course) in layout.courses.iter().zip(&mut self.courses) {
-            course.follow((&layout, spec), &self.passing, (rows, first_seq), &self.repeats);
+            course.follow((&layout, spec), moment, &self.repeats);
             probe.states(&spec.accumulators);
         }
         for (repeats, spec) in self.repeats.iter_mut().zip(&layout.repeats) {
@@ -41,7 +44,7 @@ impl WindowState {
             self.run_histories(silence, rows, first_seq, outputs);
             probe.states(&silence.accumulators);
         }
-        self.run_windows(&layout, rows, outputs, probe);
+        self.run_windows(&layout, rows, first_seq, outputs, probe);
         self.release(&layout);
     }
 
@@ -67,10 +70,13 @@ impl WindowState {
         &mut self,
         layout: &Layout,
         rows: &[&[i64]],
+        first_seq: u64,
         outputs: &mut [Column],
         probe: &mut dyn Probe,
     ) {
-        let Self { plan, words, kinds, courses, counted, read, .. } = self;
+        let Self { plan, words, kinds, courses, counted, read, passing, occurrences, runs, .. } = self;
+        let moment = Moment { passing, rows, first_seq };
+        let mut occurring = None;
         for window in &layout.windows {
             let (keys, happening) = (rows[KEYS + window.key], &courses[window.course]);
             let (spec, state) = (&layout.courses[window.course], &mut words[window.key]);
@@ -79,14 +85,21 @@ impl WindowState {
                 window.groups.iter().partition(|(_, group)| group.all.iter().any(counts));
             let (singles, idle_singles): (Vec<usize>, Vec<usize>) =
                 window.singles.iter().partition(|index| counts(index));
+            if !groups.is_empty() || !singles.is_empty() {
+                // Windows of a key come one after the other.
+                if occurring.replace(window.key) != Some(window.key) {
+                    occurrences.take(keys);
+                }
+                order(occurrences, &spec.sources(window.key, passing), keys.len(), runs);
+            }
             let spans = state.spans(&window.words);
             let mut spans = spans.as_slice();
-            let (steps, rows) = (happening.steps(), keys.len());
-            let mut walk = || Walk { steps, rows, spans: std::mem::take(&mut spans) };
+            let (runs, rows) = (runs.as_slice(), keys.len());
+            let mut walk = || Walk { runs, rows, spans: std::mem::take(&mut spans) };
             for (at, group) in groups {
-                let lanes = lanes(layout, group, *at, |placed| happening.of(spec, placed));
-                let course = happening.of(spec, &layout.placed[group.frames[0][0]]);
-                let of_all = lanes.run(state, course, walk(), read);
+                let lanes = lanes(layout, group, *at, |placed| happening.of(spec, moment, placed));
+                let course = happening.of(spec, moment, &layout.placed[group.frames[0][0]]);
+                let of_all = lanes.run(state, &course, walk(), read);
                 for &index in &group.all {
                     counted[index] = true;
                 }
@@ -101,8 +114,8 @@ impl WindowState {
                 let placed = &layout.placed[index];
                 counted[index] = true;
                 with_accumulator!(&mut kinds[index], accumulator => {
-                    let course = happening.of(spec, placed);
-                    let read = drive(accumulator, state, placed.place, course, walk(), read);
+                    let course = happening.of(spec, moment, placed);
+                    let read = drive(accumulator, state, placed.place, &course, walk(), read);
                     show(plan, placed, read, outputs);
                 }, ring => unreachable!("rows are kept by history"));
                 probe.states(&[index]);
@@ -113,8 +126,9 @@ impl WindowState {
                     each_output(placed, outputs, |column, _| column.extend_by_nothing(keys.len()));
                     continue;
                 }
-                with_accumulator!(&kinds[index], accumulator => {
-                    let read = read_only(accumulator, state, placed.place, keys, read);
+                with_accumulator!(&mut kinds[index], accumulator => {
+                    let rows = happening.of(spec, moment, placed).rows;
+                    let read = read_only(accumulator, state, placed.place, rows, read);
                     show(plan, placed, read, outputs);
                 }, ring => unreachable!("rows are kept by history"));
                 probe.states(&[index]);
@@ -142,8 +156,8 @@ impl WindowState {
         let words = silence.at..layout.words[silence.key];
         let spans = state.spans(&[words]);
         let approach = |state: &Chunked<u64>, keys: &[i64], done: usize| {
-            if !spans.is_empty() {
-                state.ask(&spans, keys.get(done + AHEAD).map(|&id| (key(id) as usize, 0)).into_iter());
+            if let Some(&span) = spans.first() {
+                state.ask(span, keys.get(done + AHEAD).map(|&id| key(id) as usize).into_iter());
             }
         };
         let mut left = 0;
@@ -201,7 +215,7 @@ fn lanes<'a>(layout: &Layout, group: &Group, at: usize, course: impl Fn(&Placed)
         counts: placed().take(group.counts).map(|placed| placed.place.mask).collect(),
         sums: placed()
             .skip(group.counts)
-            .map(|placed| Summed { mask: placed.place.mask, values: course(placed).values })
+            .map(|placed| Summed { mask: placed.place.mask, course: course(placed) })
             .collect(),
     }
 }

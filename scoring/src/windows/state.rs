@@ -17,13 +17,12 @@ use super::read::Column;
 use super::records::{KeyRecord, LabelRecord, RecordsWriter};
 use super::repeats::Repeats;
 use super::reservoir::{CONDITIONS, KEYS, Reservoir, SEGMENT_EVENTS, TIME};
+use super::runs::{Occurrences, Run, STEP_ROWS};
 use super::spec::{Lender, WindowPlan};
 use crate::error::ScoreError;
 use crate::probe::{Probe, Stage};
 use crate::store::SegmentStore;
 
-/// Rows taken through all accumulators at a time: what they touch stays in the cache meanwhile.
-const STEP_ROWS: usize = 1_024;
 /// Events that one tail passes at a time, which bounds memory after a long silence.
 pub(super) const STEP_EVENTS: usize = 16_384;
 
@@ -66,6 +65,9 @@ pub(crate) struct WindowState {
     pub(super) passing: Vec<Passing>,
     /// Per course: what happens in it in a step, reused.
     pub(super) courses: Vec<Happening>,
+    /// Of a step: which keys occur in its rows, and what happens in a window, in order; reused.
+    pub(super) occurrences: Occurrences,
+    pub(super) runs: Vec<Run>,
     /// What a loop read in a step, reused.
     pub(super) read: Vec<u64>,
 }
@@ -94,7 +96,9 @@ impl WindowState {
             last_labelled: 0,
             tails: vec![0; layout.tails.len()],
             passing: layout.tails.iter().map(|_| Passing::new(layout.columns)).collect(),
-            courses: layout.courses.iter().map(|_| Happening::new(layout.columns)).collect(),
+            courses: layout.courses.iter().map(|_| Happening::default()).collect(),
+            occurrences: Occurrences::new(),
+            runs: Vec::new(),
             read: Vec::new(),
             layout,
             plan,

@@ -1,0 +1,132 @@
+//! The events of a step and its rows, in the order in which a window takes them.
+//!
+//! An accumulator of one key is nothing to that of another. So what matters is the order of the events and rows of each
+//! key, and all others can be taken as it suits the processor: of some rows at a time, first all events that enter or
+//! leave a frame before one of them, one after the other as they are in memory, and then the rows. Only events whose key
+//! is that of one of these rows have to wait for their turn.
+
+use super::accumulate::key;
+use super::chunked::AHEAD;
+
+/// What events in a row do, or rows, in frames that end together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    /// Events enter all of the frames.
+    Enter,
+    /// Events leave one of them.
+    Leave(usize),
+    /// Rows are read. Where no other events enter, each of them does before that.
+    Read,
+}
+
+/// Some of the events that do the same, or of the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) act: Act,
+    pub(super) from: usize,
+    pub(super) to: usize,
+}
+
+impl Run {
+    /// Events that do the same, in runs that are short enough for memory to be asked for in between.
+    pub(super) fn all(act: Act, events: usize) -> Vec<Self> {
+        let run = |from: usize| Self { act, from, to: events.min(from + AHEAD) };
+        (0..events).step_by(AHEAD).map(run).collect()
+    }
+
+    pub(super) const fn len(self) -> usize {
+        self.to - self.from
+    }
+}
+
+/// Rows whose events are taken before them.
+const BLOCK: usize = 32;
+/// Rows taken through all accumulators at a time: what they touch stays in the cache meanwhile.
+pub(super) const STEP_ROWS: usize = BLOCK * u32::BITS as usize;
+/// Places for keys, as a power of two: few enough for the processor's nearest cache, and many enough for few rows of a
+/// block to share one with an event of another key.
+const PLACES: usize = 1 << 12;
+
+/// In which blocks of rows a key occurs.
+#[derive(Debug)]
+pub(super) struct Occurrences {
+    /// By the lower bits of the key: a bit for each block.
+    blocks: Box<[u32; PLACES]>,
+}
+
+impl Occurrences {
+    pub(super) fn new() -> Self {
+        Self { blocks: Box::new([0; PLACES]) }
+    }
+
+    /// Takes the keys of a step's rows in, in place of those before.
+    pub(super) fn take(&mut self, keys: &[i64]) {
+        debug_assert!(keys.len() <= STEP_ROWS, "a bit for each block");
+        self.blocks.fill(0);
+        for (block, keys) in keys.chunks(BLOCK).enumerate() {
+            keys.iter().for_each(|&id| self.blocks[place(id)] |= 1 << block);
+        }
+    }
+
+    /// Whether a row of a block may have a key.
+    #[inline(always)]
+    fn may_have(&self, block: usize, id: i64) -> bool {
+        self.blocks[place(id)] >> block & 1 == 1
+    }
+}
+
+#[inline(always)]
+fn place(id: i64) -> usize {
+    key(id) as usize % PLACES
+}
+
+/// Events that do the same in a window before rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) act: Act,
+    pub(super) keys: &'a [i64],
+    /// Per row, and for the end of the step: how many of them come before it.
+    pub(super) cuts: &'a [usize],
+}
+
+/// Puts the events of a step and its rows in order, by key: before each row those of each source, in their order.
+/// `occurrences` are those of the rows' keys.
+pub(super) fn order(occurrences: &Occurrences, sources: &[Source<'_>], rows: usize, out: &mut Vec<Run>) {
+    out.clear();
+    let mut put = |act: Act, from: usize, to: usize| {
+        if from < to {
+            out.push(Run { act, from, to });
+        }
+    };
+    let mut passed = vec![0; sources.len()];
+    // Events that wait for a row.
+    let mut waiting: Vec<(usize, Act, usize)> = Vec::new();
+    for (block, first) in (0..rows).step_by(BLOCK).enumerate() {
+        let end = rows.min(first + BLOCK);
+        for (source, passed) in sources.iter().zip(&mut passed) {
+            let (act, mut from, to) = (source.act, *passed, source.cuts[end - 1]);
+            for event in from..to {
+                if occurrences.may_have(block, source.keys[event]) {
+                    put(act, from, event);
+                    from = event + 1;
+                    let before = source.cuts[first..end].partition_point(|&cut| cut <= event);
+                    waiting.push((first + before, act, event));
+                }
+            }
+            put(act, from, to);
+            *passed = to;
+        }
+        // Those of a row stay in the order of their sources.
+        waiting.sort_by_key(|&(row, ..)| row);
+        let mut from = first;
+        for (row, act, event) in waiting.drain(..) {
+            put(Act::Read, from, row);
+            from = row;
+            put(act, event, event + 1);
+        }
+        put(Act::Read, from, end);
+    }
+    for (source, passed) in sources.iter().zip(passed) {
+        put(source.act, passed, source.cuts[rows]);
+    }
+}
