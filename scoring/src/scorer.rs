@@ -17,7 +17,7 @@ use crate::transactions::{self, TRANSACTION_ID};
 use crate::windows::{Label, WindowState};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pays");
-const FORMAT: u32 = 7;
+const FORMAT: u32 = 8;
 
 /// What scoring says of one transaction.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,21 +5,7 @@ use super::layout::{CourseSpec, Layout, Placed};
 use super::repeats::Repeats;
 use super::reservoir::{CONDITIONS, KEYS, TIME};
 use super::runs::{Act, Source};
-use super::segment::Cursor;
-
-/// Events on their way past a tail.
-#[derive(Debug, Default)]
-pub(super) struct Passing {
-    pub(super) first_seq: u64,
-    pub(super) events: usize,
-    /// Per row of the step, and for its end: how many of them come before it.
-    pub(super) cuts: Vec<usize>,
-    /// The reservoir's columns that the tail reads; the others are empty.
-    pub(super) columns: Vec<Vec<i64>>,
-    /// How far the tail has come in each of them, and in times.
-    pub(super) cursors: Vec<Cursor>,
-    pub(super) times: Cursor,
-}
+use super::tails::Passing;
 
 /// What is known of the events of a step in frames that end together, beside what the reservoir has.
 #[derive(Debug, Default)]
@@ -42,32 +28,24 @@ pub(super) struct Moment<'a> {
     pub(super) first_seq: u64,
 }
 
-impl Passing {
-    pub(super) fn new(columns: usize) -> Self {
-        let cursors = (0..columns).map(|_| Cursor::default()).collect();
-        Self { columns: vec![Vec::new(); columns], cursors, ..Self::default() }
-    }
-
-    /// How many events have entered before each row, with how many others have left when they do: between two rows,
-    /// they enter first.
-    fn after_leaving(&self, leaving: &Self) -> impl Iterator<Item = (usize, usize)> {
-        self.cuts.iter().copied().zip(std::iter::once(0).chain(leaving.cuts.iter().copied()))
-    }
-
-    /// What they do in a window over a key.
-    fn source(&self, act: Act, key: usize) -> Source<'_> {
-        Source { act, keys: &self.columns[KEYS + key], cuts: &self.cuts }
-    }
-}
-
 impl CourseSpec {
     /// The events that enter the frames or leave them, in the order in which they do between two rows. In a delayed frame
     /// an event may enter and leave there; in any other, one that leaves before another enters lets the frame be empty
     /// for a moment.
-    pub(super) fn sources<'a>(&self, key: usize, passing: &'a [Passing]) -> Vec<Source<'a>> {
+    pub(super) fn sources<'a>(
+        &self,
+        layout: &'a Layout,
+        key: usize,
+        passing: &'a [Passing],
+    ) -> Vec<Source<'a>> {
         let leaving = self.leaves.iter().enumerate().map(|(frame, &tail)| (Act::Leave(frame), tail));
         let entering = self.enter.map(|tail| (Act::Enter, tail));
-        entering.into_iter().chain(leaving).map(|(act, tail)| passing[tail].source(act, key)).collect()
+        let source = |(act, tail): (Act, usize)| {
+            let Passing { columns, ends, .. } = &passing[tail];
+            let keys = &columns[KEYS + key];
+            Source { act, keys, times_us: passing[tail].times_us(), ends, tail: &layout.tails[tail] }
+        };
+        entering.into_iter().chain(leaving).map(source).collect()
     }
 }
 
@@ -96,7 +74,7 @@ impl Happening {
                 None => &leaving.cuts,
                 Some(entering) => {
                     self.left.clear();
-                    for (entered, left) in entering.after_leaving(leaving) {
+                    for (entered, left) in entering.cuts_after(leaving) {
                         self.left.resize(entered, left);
                     }
                     &self.left

@@ -89,12 +89,28 @@ impl<'a> Course<'a> {
     /// The events or rows of a run.
     #[inline]
     pub(super) fn of(&self, run: Run) -> Feed<'a> {
-        let feed = match run.act {
+        self.all(run.act).part(run.from..run.to)
+    }
+
+    /// The keys of a run.
+    #[inline]
+    pub(super) fn keys(&self, run: Run) -> &'a [i64] {
+        &self.all(run.act).keys[run.from..run.to]
+    }
+
+    /// The arguments of a run.
+    #[inline]
+    pub(super) fn values(&self, run: Run) -> &'a [i64] {
+        &self.all(run.act).values[run.from..run.to]
+    }
+
+    #[inline]
+    fn all(&self, act: Act) -> &Feed<'a> {
+        match act {
             Act::Enter => self.entering.as_ref().expect("they are some"),
             Act::Leave(frame) => &self.leaving[frame],
             Act::Read => &self.rows,
-        };
-        feed.part(run.from..run.to)
+        }
     }
 }
 
@@ -139,7 +155,7 @@ impl<'a> Walk<'a> {
                 Act::Enter | Act::Read => 0,
                 Act::Leave(frame) => frame + 1,
             };
-            state.ask(self.spans[span], course.of(run).keys.iter().map(|&id| key(id) as usize));
+            state.ask(self.spans[span], course.keys(run).iter().map(|&id| key(id) as usize));
         }
     }
 }

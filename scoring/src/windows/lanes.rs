@@ -43,13 +43,14 @@ struct Events<'a, const COUNTS: usize, const SUMS: usize> {
 type Added<const COUNTS: usize, const SUMS: usize> = ([i64; COUNTS], [(i64, i128); SUMS]);
 
 impl<const COUNTS: usize, const SUMS: usize> Events<'_, COUNTS, SUMS> {
-    /// The number of each key, with what its event adds as it enters (`SIGN` 1) or leaves (-1).
+    /// The number of each key, with what its event adds as it enters (`SIGN` 1) or leaves (-1). Of `ALL` it is known that
+    /// they count.
     #[inline(always)]
-    fn added<const SIGN: i64>(self) -> impl Iterator<Item = (usize, Added<COUNTS, SUMS>)> {
+    fn added<const SIGN: i64, const ALL: bool>(self) -> impl Iterator<Item = (usize, Added<COUNTS, SUMS>)> {
         let events = self.keys.len();
         let sums = self.sums.map(|(mask, values)| (mask, &values[..events]));
         self.keys.iter().zip(self.conditions).enumerate().map(move |(event, (&id, &conditions))| {
-            let sign = |mask: u64| if holds(conditions, mask) { SIGN } else { 0 };
+            let sign = |mask: u64| if ALL || holds(conditions, mask) { SIGN } else { 0 };
             let summed = sums.map(|(mask, values)| (sign(mask), times(values[event], sign(mask))));
             (key(id) as usize, (self.counts.map(sign), summed))
         })
@@ -87,10 +88,15 @@ impl Lanes<'_> {
     ) -> Read<'a> {
         let stride = Self::read(self.counts.len(), self.sums.len()) * self.frames;
         let out = room_for(walk.rows, stride, out);
+        let all = self.counts.iter().chain(self.sums.iter().map(|sum| &sum.mask)).all(|&mask| mask == 0);
         macro_rules! widths {
             ($(($counts:literal, $sums:literal)),*) => {
                 match (self.counts.len(), self.sums.len()) {
-                    $(($counts, $sums) => self.side_by_side::<$counts, $sums>(state, course, walk, out),)*
+                    $(($counts, $sums) => if all {
+                        self.side_by_side::<true, $counts, $sums>(state, course, walk, out);
+                    } else {
+                        self.side_by_side::<false, $counts, $sums>(state, course, walk, out);
+                    })*
                     _ => unreachable!("groups are of at most three of each kind"),
                 }
             };
@@ -115,7 +121,7 @@ impl Lanes<'_> {
         Read::of(out, walk.rows, stride)
     }
 
-    fn side_by_side<const COUNTS: usize, const SUMS: usize>(
+    fn side_by_side<const ALL: bool, const COUNTS: usize, const SUMS: usize>(
         &self,
         state: &mut Chunked<u64>,
         course: &Course<'_>,
@@ -125,23 +131,23 @@ impl Lanes<'_> {
         let (width, stride) = (Self::width(COUNTS, SUMS), Self::read(COUNTS, SUMS) * self.frames);
         let counts: [u64; COUNTS] = self.counts.as_slice().try_into().expect("just so many");
         let sums: &[Summed<'_>; SUMS] = self.sums.as_slice().try_into().expect("just so many");
-        let all = (self.at, self.frames * width);
+        let whole = (self.at, self.frames * width);
         for (run, to_come) in walk.parts() {
             walk.approach(state, course, to_come);
             let feed = course.of(run);
-            let sums = sums.each_ref().map(|sum| (sum.mask, sum.course.of(run).values));
+            let sums = sums.each_ref().map(|sum| (sum.mask, sum.course.values(run)));
             let events = Events { keys: feed.keys, conditions: feed.conditions, counts, sums };
             match run.act {
-                Act::Enter => pass::<1, COUNTS, SUMS>(state, all, events),
+                Act::Enter => pass::<1, ALL, COUNTS, SUMS>(state, whole, events),
                 Act::Leave(frame) => {
-                    pass::<-1, COUNTS, SUMS>(state, (self.at + frame * width, width), events);
+                    pass::<-1, ALL, COUNTS, SUMS>(state, (self.at + frame * width, width), events);
                 }
                 Act::Read => {
                     let out = &mut out[run.from * stride..run.to * stride];
                     match (course.entering.is_none(), self.frames) {
-                        (true, 1) => read::<true, false, COUNTS, SUMS>(state, all, events, out),
-                        (true, _) => read::<true, true, COUNTS, SUMS>(state, all, events, out),
-                        (false, _) => read::<false, true, COUNTS, SUMS>(state, all, events, out),
+                        (true, 1) => read::<true, false, ALL, COUNTS, SUMS>(state, whole, events, out),
+                        (true, _) => read::<true, true, ALL, COUNTS, SUMS>(state, whole, events, out),
+                        (false, _) => read::<false, true, ALL, COUNTS, SUMS>(state, whole, events, out),
                     }
                 }
             }
@@ -151,13 +157,13 @@ impl Lanes<'_> {
 
 /// Lets events enter (`SIGN` 1) or leave (-1) frames whose words these are in the row of a key: where, and how many.
 #[inline(never)]
-fn pass<const SIGN: i64, const COUNTS: usize, const SUMS: usize>(
+fn pass<const SIGN: i64, const ALL: bool, const COUNTS: usize, const SUMS: usize>(
     state: &mut Chunked<u64>,
     (at, words): (usize, usize),
     events: Events<'_, COUNTS, SUMS>,
 ) {
     let width = Lanes::width(COUNTS, SUMS);
-    for (key, added) in events.added::<SIGN>() {
+    for (key, added) in events.added::<SIGN, ALL>() {
         if SIGN < 0 {
             apply(state.part_mut(key, at, width), &added);
         } else {
@@ -168,7 +174,7 @@ fn pass<const SIGN: i64, const COUNTS: usize, const SUMS: usize>(
 
 /// Reads frames whose words these are, of one or of `SEVERAL`, at rows, each after it has entered if they do.
 #[inline(never)]
-fn read<const ENTER: bool, const SEVERAL: bool, const COUNTS: usize, const SUMS: usize>(
+fn read<const ENTER: bool, const SEVERAL: bool, const ALL: bool, const COUNTS: usize, const SUMS: usize>(
     state: &mut Chunked<u64>,
     (at, words): (usize, usize),
     rows: Events<'_, COUNTS, SUMS>,
@@ -177,7 +183,7 @@ fn read<const ENTER: bool, const SEVERAL: bool, const COUNTS: usize, const SUMS:
     let (width, read) = (Lanes::width(COUNTS, SUMS), Lanes::read(COUNTS, SUMS));
     let words = if SEVERAL { words } else { width };
     let stride = words / width * read;
-    for ((key, added), out) in rows.added::<1>().zip(out.chunks_exact_mut(stride)) {
+    for ((key, added), out) in rows.added::<1, ALL>().zip(out.chunks_exact_mut(stride)) {
         let added = if ENTER { added } else { ([0; COUNTS], [(0, 0); SUMS]) };
         let own = state.part_mut(key, at, words);
         for (own, out) in own.chunks_exact_mut(width).zip(out.chunks_exact_mut(read)) {

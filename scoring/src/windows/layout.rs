@@ -26,8 +26,19 @@ pub(super) struct Tail {
     pub(super) enters: bool,
     /// The reservoir's columns that it reads.
     pub(super) columns: BTreeSet<usize>,
+    /// Whether somebody asks how many events pass before each row, and not only before some rows at a time.
+    pub(super) by_row: bool,
     /// Dictionaries that number keys here and no longer need an event past this tail.
     pub(super) releases: Vec<usize>,
+}
+
+impl Tail {
+    /// The first time, in microseconds, of which events do not pass before a row.
+    #[inline(always)]
+    pub(super) const fn edge(&self, row_us: i64) -> i64 {
+        // Both ends of a frame are part of it.
+        row_us.saturating_sub(self.bound_us).saturating_add(self.enters as i64)
+    }
 }
 
 /// One accumulator of the plan.
@@ -318,7 +329,12 @@ impl Layout {
         }
         let placed: Vec<Placed> =
             placed.into_iter().map(|p| p.expect("each accumulator was placed")).collect();
-        let tails: Vec<Tail> = tails.into_values().collect();
+        let mut tails: Vec<Tail> = tails.into_values().collect();
+        let telling = courses.iter().filter(|course| !course.repeats.is_empty());
+        let of_courses = telling.flat_map(|course| course.leaves.iter().chain(&course.enter));
+        for &tail in of_courses.chain(silences.iter().map(|silence| &silence.tail)) {
+            tails[tail].by_row = true;
+        }
         Self {
             placed,
             words,
@@ -411,6 +427,7 @@ fn tail(tails: &mut BTreeMap<(bool, i64), Tail>, enters: bool, bound_us: i64) ->
         bound_us,
         enters,
         columns: BTreeSet::new(),
+        by_row: false,
         releases: Vec::new(),
     })
 }

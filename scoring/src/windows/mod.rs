@@ -11,6 +11,7 @@
 //! - [`repeats`]: which events bring a value that their frame does not have, where frames are long, from the [`newest`]
 //!   event of each, in the row of a key, in [`lines`] or in a table.
 //! - [`state`]: all of it, moved on from batch to batch.
+//! - [`tails`]: which events pass which tail before which row.
 //! - [`run`]: a step through all of them; [`drive`]: the loop that takes each through it.
 //! - [`lanes`]: the same for several counts and sums at once.
 //! - [`course`]: the events of a step and its rows, as they are seen by what is kept; [`runs`]: in which order.
@@ -50,6 +51,7 @@ mod segment;
 pub(crate) mod spec;
 pub(crate) mod state;
 mod table;
+mod tails;
 pub(crate) mod values;
 mod wide;
 

@@ -2,22 +2,29 @@
 //!
 //! The values of a key are in its row, each with the newest event that has it; where these are too many for that, in
 //! [lines](super::lines) of its own; and where they are very many, in a table of all such keys. None is taken out when
-//! no frame has its events any more: another takes its place.
+//! no frame has its events any more: another takes its place. Which of these it is is not in the row but in a [`Head`]:
+//! four of them are one cache line, and of a key whose values are elsewhere nobody needs that of its row.
 
 use hashbrown::DefaultHashBuilder;
 
 use super::accumulate::key;
-use super::chunked::AHEAD;
+use super::chunked::{AHEAD, Chunked};
 use super::lines::{Held, Lines, REACH, Run, Since};
 use super::table::{Entry, Table, hash_of_pair, tag};
+use crate::prefetch::prefetch;
 
-/// Values in the row of a key.
-const NEAR: usize = 6;
-/// Words in the row of a key, a cache line of them: `[base, where its values are, value | one more than the newest event
-/// with it, as a distance from the base << 32 …]`. All zeroes before its first event; a distance of 0 is no value.
-pub(crate) const WORDS: usize = 2 + NEAR;
+/// Words in the row of a key, a cache line of them: of each value, `value | one more than the newest event with it, as a
+/// distance from the base << 32`. A distance of 0 is no value.
+pub(crate) const WORDS: usize = 8;
 /// With no more values than this, they go back to the row.
-const BACK_TO_ROW: usize = 4;
+const BACK_TO_ROW: usize = 5;
+
+/// Of a key: what distances of events are counted from, and where its values are. All zeroes before its first event.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Head {
+    base: u64,
+    place: u64,
+}
 
 /// Where the values of a key are.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +58,7 @@ impl Place {
 /// The newest event of each key and value, as far as it is not in rows of keys.
 #[derive(Debug)]
 pub(super) struct Newest {
+    heads: Chunked<Head>,
     lines: Lines,
     table: Table<Known>,
     hasher: DefaultHashBuilder,
@@ -77,6 +85,7 @@ impl Entry for Known {
 impl Newest {
     pub(super) fn new() -> Self {
         Self {
+            heads: Chunked::new(1),
             lines: Lines::new(),
             table: Table::new(),
             hasher: DefaultHashBuilder::default(),
@@ -84,52 +93,82 @@ impl Newest {
         }
     }
 
-    /// Asks for the memory of what [`Self::enter`] will look up beside the row of the key. A hint: changes nothing.
+    /// Makes sure that keys below `keys` have a head.
+    pub(super) fn make_room(&mut self, keys: usize) {
+        self.heads.grow(keys);
+    }
+
+    /// Asks for the memory of what says where the values of a key are, if that is far. A hint: changes nothing.
     #[inline(always)]
-    pub(super) fn approach(&self, words: &[u64; WORDS], id: u32, value: u32) {
-        match Place::of(words[1]) {
-            Place::Row => {}
+    pub(super) fn approach_heads(&self, ids: impl Iterator<Item = u32>) {
+        if self.heads.is_far() {
+            ids.for_each(|id| self.heads.approach(id as usize, 0));
+        }
+    }
+
+    /// Asks for the memory of what [`Self::enter`] will look up: in the row of the key, `near`, or elsewhere. A hint:
+    /// changes nothing.
+    #[inline(always)]
+    pub(super) fn approach(&self, near: &u64, id: u32, value: u32) {
+        match self.place(id) {
+            Place::Row => prefetch(near),
             Place::Lines(run) => self.lines.approach(run, value),
             Place::Table => self.table.approach(hash_of_pair(&self.hasher, id, value)),
         }
     }
 
+    /// Where the values of a key are.
+    #[inline(always)]
+    pub(super) fn place(&self, id: u32) -> Place {
+        Place::of(self.head(id).place)
+    }
+
+    #[inline(always)]
+    fn head(&self, id: u32) -> Head {
+        self.heads.part(id as usize, 0, 1)[0]
+    }
+
+    #[inline(always)]
+    fn head_mut(&mut self, id: u32) -> &mut Head {
+        &mut self.heads.part_mut(id as usize, 0, 1)[0]
+    }
+
     /// Makes the event before `after` the newest of its key with a value, and returns one more than the newest before
-    /// it, or 0.
+    /// it, or 0. `near` is in the row of the key.
     #[inline(always)]
     pub(super) fn enter(
         &mut self,
-        words: &mut [u64; WORDS],
+        near: &mut [u64; WORDS],
         id: u32,
         (value, after): Held,
         oldest: u64,
     ) -> u64 {
-        let [base, place, near @ ..] = words;
-        let since = Since { base: *base, oldest };
-        let entered = match Place::of(*place) {
-            _ if after - *base > REACH => None,
+        let Head { base, place } = self.head(id);
+        let since = Since { base, oldest };
+        let entered = match Place::of(place) {
+            _ if after - base > REACH => None,
             Place::Row => since.enter(near, false, (value, after)),
             Place::Lines(run) => self.lines.enter(run, since, (value, after)),
             Place::Table => None,
         };
-        entered.unwrap_or_else(|| self.enter_other(words, id, (value, after), oldest))
+        entered.unwrap_or_else(|| self.enter_other(near, id, (value, after), oldest))
     }
 
     /// As [`Self::enter`], for a value that is not where one looks first.
     #[inline(never)]
-    fn enter_other(&mut self, words: &mut [u64; WORDS], id: u32, (value, after): Held, oldest: u64) -> u64 {
-        let [base, place, ..] = *words;
+    fn enter_other(&mut self, near: &mut [u64; WORDS], id: u32, (value, after): Held, oldest: u64) -> u64 {
+        let Head { base, place } = self.head(id);
         let since = Since { base, oldest };
         match Place::of(place) {
             Place::Lines(run) if after - base <= REACH => {
                 let entered = self.lines.enter_further(run, since, (value, after));
-                entered.unwrap_or_else(|| self.enter_elsewhere(words, id, (value, after), oldest))
+                entered.unwrap_or_else(|| self.enter_elsewhere(near, id, (value, after), oldest))
             }
             Place::Table if base > oldest => {
-                words[0] = after;
+                self.head_mut(id).base = after;
                 self.enter_table((id, value), after, oldest)
             }
-            _ => self.enter_elsewhere(words, id, (value, after), oldest),
+            _ => self.enter_elsewhere(near, id, (value, after), oldest),
         }
     }
 
@@ -138,13 +177,13 @@ impl Newest {
     #[inline(never)]
     fn enter_elsewhere(
         &mut self,
-        words: &mut [u64; WORDS],
+        near: &mut [u64; WORDS],
         id: u32,
         (value, after): Held,
         oldest: u64,
     ) -> u64 {
-        self.lay_out(words, id, after, oldest);
-        self.enter(words, id, (value, after), oldest)
+        self.lay_out(near, id, after, oldest);
+        self.enter(near, id, (value, after), oldest)
     }
 
     /// As [`Self::enter`], for a key whose values are in the table.
@@ -164,12 +203,12 @@ impl Newest {
     }
 
     /// Finds room for the values of a key, where there may soon be more, the event before `after` within reach.
-    fn lay_out(&mut self, words: &mut [u64; WORDS], id: u32, after: u64, oldest: u64) {
-        let [base, place, near @ ..] = words;
-        let since = Since { base: *base, oldest };
+    fn lay_out(&mut self, near: &mut [u64; WORDS], id: u32, after: u64, oldest: u64) {
+        let Head { base, place } = self.head(id);
+        let since = Since { base, oldest };
         let mut held = std::mem::take(&mut self.moving);
         held.clear();
-        match Place::of(*place) {
+        match Place::of(place) {
             Place::Row => held.extend(since.held(near)),
             Place::Lines(run) => self.lines.give_back(run, since, &mut held),
             // It comes here when none of them is needed.
@@ -177,12 +216,12 @@ impl Newest {
         }
         let since = Since { base: oldest.max(after.saturating_sub(REACH)), oldest };
         let within_reach = held.iter().all(|&(_, after)| after > since.base);
-        *near = [0; NEAR];
-        (*base, *place) = if within_reach && held.len() <= BACK_TO_ROW {
+        *near = [0; WORDS];
+        let (base, place) = if within_reach && held.len() <= BACK_TO_ROW {
             held.iter().for_each(|&held| _ = since.put(near, held));
-            (since.base, Place::Row.word())
+            (since.base, Place::Row)
         } else if within_reach && let Some(run) = self.lines.take(since, &held) {
-            (since.base, Place::Lines(run).word())
+            (since.base, Place::Lines(run))
         } else {
             for (at, &(value, after)) in held.iter().enumerate() {
                 if let Some(&(value, _)) = held.get(at + AHEAD) {
@@ -190,24 +229,25 @@ impl Newest {
                 }
                 self.enter_table((id, value), after, oldest);
             }
-            (held.iter().map(|held| held.1).max().expect("they are many"), Place::Table.word())
+            (held.iter().map(|held| held.1).max().expect("they are many"), Place::Table)
         };
+        *self.head_mut(id) = Head { base, place: place.word() };
         self.moving = held;
     }
 
     /// Takes lines from a key that has more than it needs, which may be asked of each key in turn, now and then.
     pub(super) fn look_after(
         &mut self,
-        words: &mut [u64; WORDS],
+        near: &mut [u64; WORDS],
         id: u32,
         turn: u64,
         (after, oldest): (u64, u64),
     ) {
-        let since = Since { base: words[0], oldest };
-        if let Place::Lines(run) = Place::of(words[1])
-            && self.lines.are_many(run, since, key(turn.cast_signed()))
+        let Head { base, place } = self.head(id);
+        if let Place::Lines(run) = Place::of(place)
+            && self.lines.are_many(run, Since { base, oldest }, key(turn.cast_signed()))
         {
-            self.lay_out(words, id, after, oldest);
+            self.lay_out(near, id, after, oldest);
         }
     }
 

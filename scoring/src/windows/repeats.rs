@@ -8,7 +8,6 @@
 //! [`newest`](super::newest) knows the newest event of each key and value.
 
 use std::collections::VecDeque;
-use std::hint::select_unpredictable;
 use std::ops::Range;
 
 use super::accumulate::key;
@@ -31,6 +30,8 @@ pub(super) struct Repeats {
     entering: u64,
     /// Of each of them: one more than the event that it repeats, 0 for none, or [`NOT_COUNTED`].
     before: Vec<u64>,
+    /// Of those that repeat an event that some frame had: one more than that.
+    repeating: Vec<u64>,
 }
 
 /// What [`Repeats`] has in place of the event before for one that does not count.
@@ -67,31 +68,33 @@ impl Repeats {
             first_word: 0,
             entering: 0,
             before: Vec::new(),
+            repeating: Vec::new(),
         }
     }
 
     /// Looks up what the events of a step that enter repeat; no frame has events before `oldest` any more. `state`
     /// has a row for each key.
     pub(super) fn enter(&mut self, state: &mut Chunked<u64>, events: Pairs<'_>, oldest: u64) {
-        let (all, far) = (events.keys.len(), state.is_far());
+        let all = events.keys.len();
+        self.newest.make_room(state.room());
         self.entering = events.first_seq;
         self.before.clear();
+        // Room for all of them at once: which of them repeat another is no branch then.
+        self.repeating.clear();
+        self.repeating.resize(all, 0);
+        let mut repeating = 0;
         for from in (0..all).step_by(AHEAD) {
-            // Some at a time, so that the processor waits for as many as it can: first for rows of keys, and later for
-            // what they say is to be looked at.
+            // Some at a time, so that the processor waits for as many as it can: first for what says where the values of
+            // keys are, and later for these.
             let ahead = |by: usize| {
                 let begin = if from == 0 { 0 } else { from + by };
                 begin.min(all)..all.min(from + by + AHEAD)
             };
-            if far {
-                let rows = events.keys[ahead(2 * AHEAD)].iter().map(|&id| key(id) as usize);
-                rows.for_each(|row| state.approach(row, events.at));
-            }
+            self.newest.approach_heads(events.keys[ahead(2 * AHEAD)].iter().map(|&id| key(id)));
             for event in ahead(AHEAD) {
                 if holds(events.conditions[event], events.mask) {
                     let (id, value) = events.pair(event);
-                    let words = state.part(id as usize, events.at, WORDS).as_array();
-                    self.newest.approach(words.expect(ROOM), id, value);
+                    self.newest.approach(&state.part(id as usize, events.at, WORDS)[0], id, value);
                 }
             }
             for event in from..all.min(from + AHEAD) {
@@ -102,8 +105,11 @@ impl Repeats {
                     NOT_COUNTED
                 };
                 self.before.push(before);
+                self.repeating[repeating] = before;
+                repeating += usize::from((before > oldest) & (before != NOT_COUNTED));
             }
         }
+        self.repeating.truncate(repeating);
         let after = events.first_seq + all as u64;
         for turn in events.first_seq.div_ceil(EVENTS_PER_TURN)..after.div_ceil(EVENTS_PER_TURN) {
             let id = key((turn % state.room() as u64).cast_signed());
@@ -147,18 +153,15 @@ impl Repeats {
         let (passed, _) = self.place(oldest);
         self.repeated.drain(..passed.min(self.repeated.len()));
         self.first_word += passed as u64;
-        let newest = self.before.iter().copied().filter(|&before| before != NOT_COUNTED).max();
-        if let Some(newest) = newest.filter(|&newest| newest > oldest) {
-            // Room for all of them at once: which of them are repeated is no branch then.
+        if let Some(&newest) = self.repeating.iter().max().filter(|&&newest| newest > oldest) {
             let words = self.place(newest - 1).0 + 1;
             self.repeated.resize(words.max(self.repeated.len()), 0);
-            for index in 0..self.before.len() {
-                let before = self.before[index];
-                let counts = (before > oldest) & (before != NOT_COUNTED);
-                let (at, bit) = self.place(select_unpredictable(counts, before.wrapping_sub(1), oldest));
-                self.repeated[at] |= u64::from(counts) << bit;
+            for &before in self.repeating.iter().filter(|&&before| before > oldest) {
+                let (at, bit) = self.place(before - 1);
+                self.repeated[at] |= 1 << bit;
             }
         }
+        self.repeating.clear();
         self.before.clear();
     }
 
@@ -322,11 +325,6 @@ mod tests {
         }
     }
 
-    /// Where the values of a key are.
-    fn place(rows: &mut Chunked<u64>, id: u32) -> Place {
-        Place::of(words_of(rows, id, 1)[1])
-    }
-
     #[test]
     fn values_are_in_the_row_of_their_key_or_in_lines_of_its_own_or_in_the_table() {
         let (mut repeats, mut rows) = (Repeats::new(), rows());
@@ -338,7 +336,7 @@ mod tests {
             let events: Vec<Event> = all(values);
             compare(&mut repeats, rows, from, 2 * values, &events);
             from += events.len() + 100_000;
-            place(rows, 2)
+            repeats.newest.place(2)
         };
         assert!(matches!(now(5, &mut rows), Place::Row));
         assert!(matches!(now(100, &mut rows), Place::Lines(_)));
@@ -353,7 +351,7 @@ mod tests {
         let value = |seq: usize| i64::from(lines::side_by_side(key((seq * 7_919 % 101) as i64)));
         let events: Vec<Event> = (0..50_000).map(|seq| (1, value(seq), true)).collect();
         compare(&mut repeats, &mut rows, 0, 90, &events);
-        assert!(matches!(place(&mut rows, 1), Place::Lines(_)));
+        assert!(matches!(repeats.newest.place(1), Place::Lines(_)));
     }
 
     #[test]
@@ -370,7 +368,7 @@ mod tests {
             let now = repeats.newest.room().0;
             used = if used == 0 { now } else { used };
             assert!(used > 20 && now == used, "{now} lines after {used}");
-            assert!(matches!(place(&mut rows, key(id)), Place::Row));
+            assert!(matches!(repeats.newest.place(key(id)), Place::Row));
         }
     }
 

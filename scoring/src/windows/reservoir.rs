@@ -226,6 +226,17 @@ impl Reservoir {
         columns.iter().map(pack).collect()
     }
 
+    /// Some values of `column` from event `from` on, which there is, for somebody who goes through it in order.
+    pub(super) fn next<'a>(
+        &'a mut self,
+        column: usize,
+        from: u64,
+        cursor: &'a mut Cursor,
+    ) -> Result<&'a [i64], ScoreError> {
+        let (first, values) = self.values(column, from, Some(cursor))?;
+        Ok(&values[to_usize(from - first)..])
+    }
+
     /// The values of `column` for `range`, appended to `out`; with a cursor for somebody who goes through it in order.
     pub(super) fn gather(
         &mut self,
@@ -242,48 +253,6 @@ impl Reservoir {
             out.extend_from_slice(&values[from..to]);
             seq = first + to as u64;
         }
-        Ok(())
-    }
-
-    /// For each of `edges`, which rise: how many events from `from` on have a time below it, or not
-    /// above it if `inclusive`; `out` becomes them. Ends early once more than `limit` events are counted,
-    /// leaving out the edges it could not place.
-    pub(super) fn count_until(
-        &mut self,
-        (from, cursor): (u64, &mut Cursor),
-        edges: &[i64],
-        inclusive: bool,
-        limit: usize,
-        out: &mut Vec<usize>,
-    ) -> Result<(), ScoreError> {
-        out.resize(edges.len(), 0);
-        let (mut count, mut placed) = (0, 0);
-        while placed < edges.len() && count <= limit {
-            let seq = from + count as u64;
-            if seq == self.next_seq {
-                out[placed..].fill(count);
-                placed = edges.len();
-                break;
-            }
-            let (first, times) = self.values(TIME, seq, Some(cursor))?;
-            let times = &times[to_usize(seq - first)..];
-            let times = &times[..times.len().min(limit + 1 - count)];
-            let last = times[times.len() - 1];
-            let here = edges[placed..].partition_point(|&edge| !passes(last, edge, inclusive));
-            let range = placed..placed + here;
-            let (edges, out) = (&edges[range.clone()], &mut out[range]);
-            if edges.last().is_some_and(|&last| !passes(times[0], last, inclusive)) {
-                out.fill(count);
-            } else if inclusive {
-                place_all(times, edges, |time, edge| time <= edge, count, out);
-            } else {
-                place_all(times, edges, |time, edge| time < edge, count, out);
-            }
-            placed += here;
-            // All of them pass the next edge.
-            count += times.len();
-        }
-        out.truncate(placed);
         Ok(())
     }
 
@@ -426,59 +395,6 @@ impl Family {
     }
 }
 
-/// Whether an event of this time comes before an edge.
-#[inline(always)]
-fn passes(time: i64, edge: i64, inclusive: bool) -> bool {
-    (time < edge) | ((time == edge) & inclusive)
-}
-
-/// For each of `edges`, which rise: `before`, and how many of `times` pass it. Not all of them pass any. Made anew
-/// for each way of passing by the compiler.
-///
-/// Several parts of the edges are placed at a time, since each edge of one waits for the one before it.
-fn place_all(
-    times: &[i64],
-    edges: &[i64],
-    passes: impl Fn(i64, i64) -> bool,
-    before: usize,
-    out: &mut [usize],
-) {
-    const PARTS: usize = 4;
-    /// Events looked at together: mostly more than pass between two edges, so that how many do is no branch.
-    const TOGETHER: usize = 4;
-    let place = |count: &mut usize, edge: i64, out: &mut usize| {
-        while let Some(next) = times.get(*count..*count + TOGETHER) {
-            let passed = next.iter().map(|&time| usize::from(passes(time, edge))).sum::<usize>();
-            *count += passed;
-            if passed < TOGETHER {
-                *out = before + *count;
-                return;
-            }
-        }
-        *count += times[*count..].partition_point(|&time| passes(time, edge));
-        *out = before + *count;
-    };
-    let in_part = edges.len() / PARTS;
-    let mut counts: [usize; PARTS] = std::array::from_fn(|part| {
-        let first = edges.get(part * in_part);
-        first.map_or(0, |&edge| times.partition_point(|&time| passes(time, edge)))
-    });
-    let (parts, rest) = out.split_at_mut(in_part * PARTS);
-    if in_part > 0 {
-        let mut parts = parts.chunks_exact_mut(in_part);
-        let parts: [&mut [usize]; PARTS] = std::array::from_fn(|_| parts.next().expect("there are so many"));
-        let edges: [&[i64]; PARTS] = std::array::from_fn(|part| &edges[part * in_part..][..in_part]);
-        for at in 0..in_part {
-            for part in 0..PARTS {
-                place(&mut counts[part], edges[part][at], &mut parts[part][at]);
-            }
-        }
-    }
-    for (edge, out) in edges[in_part * PARTS..].iter().zip(rest) {
-        place(&mut counts[PARTS - 1], *edge, out);
-    }
-}
-
 fn to_usize(n: u64) -> usize {
     usize::try_from(n).expect("a segment fits in memory")
 }
@@ -537,30 +453,6 @@ mod tests {
                 }
                 from = to;
             }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn edges_are_placed_after_what_passes_them(
-            (mut times, mut edges) in (1..50_i64).prop_flat_map(|most| {
-                (prop::collection::vec(0..most, 1..60), prop::collection::vec(0..most, 0..60))
-            }),
-            inclusive: bool,
-            before in 0..3_usize,
-        ) {
-            times.sort_unstable();
-            edges.sort_unstable();
-            let last = times[times.len() - 1];
-            edges.retain(|&edge| !passes(last, edge, inclusive));
-            let mut placed = vec![usize::MAX; edges.len()];
-            let before_it = |time: i64, edge: i64| time < edge || inclusive && time == edge;
-            place_all(&times, &edges, before_it, before, &mut placed);
-            let expected: Vec<usize> = edges
-                .iter()
-                .map(|&edge| before + times.iter().filter(|&&time| before_it(time, edge)).count())
-                .collect();
-            prop_assert_eq!(placed, expected);
         }
     }
 }

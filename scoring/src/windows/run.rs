@@ -11,7 +11,7 @@ use super::kind::{Kind, with_accumulator};
 use super::lanes::{Lanes, Summed};
 use super::layout::{Layout, Placed, Silence};
 use super::read::{Column, Read};
-use super::reservoir::{CONDITIONS, KEYS};
+use super::reservoir::{CONDITIONS, KEYS, TIME};
 use super::runs::order;
 use super::spec::WindowPlan;
 use super::state::WindowState;
@@ -90,7 +90,7 @@ impl WindowState {
                 if occurring.replace(window.key) != Some(window.key) {
                     occurrences.take(keys);
                 }
-                order(occurrences, &spec.sources(window.key, passing), keys.len(), runs);
+                order(occurrences, &spec.sources(layout, window.key, passing), rows[TIME], runs);
             }
             let spans = state.spans(&window.words);
             let mut spans = spans.as_slice();

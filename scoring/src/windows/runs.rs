@@ -7,6 +7,7 @@
 
 use super::accumulate::key;
 use super::chunked::AHEAD;
+use super::layout::Tail;
 
 /// What events in a row do, or rows, in frames that end together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl Run {
 }
 
 /// Rows whose events are taken before them.
-const BLOCK: usize = 32;
+pub(super) const BLOCK: usize = 32;
 /// Rows taken through all accumulators at a time: what they touch stays in the cache meanwhile.
 pub(super) const STEP_ROWS: usize = BLOCK * u32::BITS as usize;
 /// Places for keys, as a power of two: few enough for the processor's nearest cache, and many enough for few rows of a
@@ -80,18 +81,20 @@ fn place(id: i64) -> usize {
     key(id) as usize % PLACES
 }
 
-/// Events that do the same in a window before rows.
+/// Events that do the same in a window as they pass a tail.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) act: Act,
     pub(super) keys: &'a [i64],
-    /// Per row, and for the end of the step: how many of them come before it.
-    pub(super) cuts: &'a [usize],
+    pub(super) times_us: &'a [i64],
+    /// Per [`BLOCK`] of rows: how many of them pass before its last row.
+    pub(super) ends: &'a [usize],
+    pub(super) tail: &'a Tail,
 }
 
-/// Puts the events of a step and its rows in order, by key: before each row those of each source, in their order.
-/// `occurrences` are those of the rows' keys.
-pub(super) fn order(occurrences: &Occurrences, sources: &[Source<'_>], rows: usize, out: &mut Vec<Run>) {
+/// Puts the events of a step and its rows, which have these times, in order, by key: before each row those of each
+/// source, in their order. `occurrences` are those of the rows' keys.
+pub(super) fn order(occurrences: &Occurrences, sources: &[Source<'_>], rows_us: &[i64], out: &mut Vec<Run>) {
     out.clear();
     let mut put = |act: Act, from: usize, to: usize| {
         if from < to {
@@ -101,15 +104,16 @@ pub(super) fn order(occurrences: &Occurrences, sources: &[Source<'_>], rows: usi
     let mut passed = vec![0; sources.len()];
     // Events that wait for a row.
     let mut waiting: Vec<(usize, Act, usize)> = Vec::new();
-    for (block, first) in (0..rows).step_by(BLOCK).enumerate() {
-        let end = rows.min(first + BLOCK);
+    for (block, rows_us) in rows_us.chunks(BLOCK).enumerate() {
+        let (first, end) = (block * BLOCK, block * BLOCK + rows_us.len());
         for (source, passed) in sources.iter().zip(&mut passed) {
-            let (act, mut from, to) = (source.act, *passed, source.cuts[end - 1]);
+            let (act, mut from, to) = (source.act, *passed, source.ends[block]);
             for event in from..to {
                 if occurrences.may_have(block, source.keys[event]) {
                     put(act, from, event);
                     from = event + 1;
-                    let before = source.cuts[first..end].partition_point(|&cut| cut <= event);
+                    let time_us = source.times_us[event];
+                    let before = rows_us.partition_point(|&row_us| time_us >= source.tail.edge(row_us));
                     waiting.push((first + before, act, event));
                 }
             }
@@ -127,6 +131,6 @@ pub(super) fn order(occurrences: &Occurrences, sources: &[Source<'_>], rows: usi
         put(Act::Read, from, end);
     }
     for (source, passed) in sources.iter().zip(passed) {
-        put(source.act, passed, source.cuts[rows]);
+        put(source.act, passed, source.keys.len());
     }
 }

@@ -7,24 +7,22 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch};
 
 use super::accumulate::FRAME_EVENTS;
 use super::chunked::Chunked;
-use super::course::{Happening, Passing};
+use super::course::Happening;
 use super::dictionary::Dictionary;
 use super::inputs::prepare;
 use super::kind::Kind;
-use super::labels::{Label, relabel};
+use super::labels::Label;
 use super::layout::{Layout, MAX_FAMILIES};
 use super::read::Column;
 use super::records::{KeyRecord, LabelRecord, RecordsWriter};
 use super::repeats::Repeats;
-use super::reservoir::{CONDITIONS, KEYS, Reservoir, SEGMENT_EVENTS, TIME};
+use super::reservoir::{KEYS, Reservoir, SEGMENT_EVENTS, TIME};
 use super::runs::{Occurrences, Run, STEP_ROWS};
 use super::spec::{Lender, WindowPlan};
+use super::tails::Passing;
 use crate::error::ScoreError;
 use crate::probe::{Probe, Stage};
 use crate::store::SegmentStore;
-
-/// Events that one tail passes at a time, which bounds memory after a long silence.
-pub(super) const STEP_EVENTS: usize = 16_384;
 
 /// Everything that windows that share a reservoir remember.
 #[derive(Debug)]
@@ -154,8 +152,9 @@ impl WindowState {
     }
 
     /// Lets go of what was unpacked of segments that nothing is in.
-    fn keep_unpacked(&mut self) {
-        let places = self.tails.iter().copied().chain([self.last_labelled]);
+    pub(super) fn keep_unpacked(&mut self) {
+        let ahead = self.passing.iter().map(Passing::ahead);
+        let places = self.tails.iter().copied().chain(ahead).chain([self.last_labelled]);
         self.reservoir.keep_unpacked(&places.collect::<Vec<_>>());
     }
 
@@ -186,11 +185,7 @@ impl WindowState {
                 self.keep_unpacked();
                 continue;
             }
-            for tail in 0..self.tails.len() {
-                self.passing[tail].cuts.truncate(ready);
-                let events = *self.passing[tail].cuts.last().unwrap_or(&0);
-                self.fetch(tail, events)?;
-            }
+            self.pass(&rows[TIME][done..done + ready])?;
             let part: Vec<&[i64]> = rows.iter().map(|column| &column[done..done + ready]).collect();
             probe.ended(Stage::Tails);
             self.run(&part, first_seq + done as u64, outputs, probe);
@@ -206,73 +201,6 @@ impl WindowState {
             self.layout.courses.iter().flat_map(|course| &course.leaves).map(|&tail| self.tails[tail]).min();
         let events = oldest.map_or(0, |oldest| self.reservoir.next_seq() - oldest);
         if events <= FRAME_EVENTS { Ok(()) } else { Err(ScoreError::LongFrame { events }) }
-    }
-
-    /// Counts, per tail and row, the events that pass before the row. Returns for how many rows all
-    /// tails could say so within [`STEP_EVENTS`].
-    fn cut(&mut self, times_us: &[i64]) -> Result<usize, ScoreError> {
-        let layout = Arc::clone(&self.layout);
-        let mut ready = times_us.len();
-        let mut edges = Vec::with_capacity(ready);
-        for (tail, (spec, passing)) in layout.tails.iter().zip(&mut self.passing).enumerate() {
-            edges.clear();
-            edges.extend(times_us[..ready].iter().map(|now_us| now_us.saturating_sub(spec.bound_us)));
-            // Both ends of a frame are part of it.
-            self.reservoir.count_until(
-                (self.tails[tail], &mut passing.times),
-                &edges,
-                spec.enters,
-                STEP_EVENTS,
-                &mut passing.cuts,
-            )?;
-            ready = ready.min(passing.cuts.len());
-        }
-        Ok(ready)
-    }
-
-    /// Takes a part of the events that pass before a row at `now_us`: those that enter first, all of
-    /// them, since an event must enter before it leaves.
-    fn catch_up(&mut self, now_us: i64, probe: &mut dyn Probe) -> Result<(), ScoreError> {
-        let layout = Arc::clone(&self.layout);
-        let mut entering_is_done = true;
-        for (tail, spec) in layout.tails.iter().enumerate() {
-            let mut cuts = Vec::new();
-            if spec.enters || entering_is_done {
-                let edge = [now_us.saturating_sub(spec.bound_us)];
-                let from = (self.tails[tail], &mut self.passing[tail].times);
-                self.reservoir.count_until(from, &edge, spec.enters, STEP_EVENTS, &mut cuts)?;
-                entering_is_done &= !spec.enters || !cuts.is_empty();
-            } else {
-                cuts.push(0);
-            }
-            let events = cuts.first().copied().unwrap_or(STEP_EVENTS);
-            self.passing[tail].cuts.clear();
-            self.fetch(tail, events)?;
-        }
-        let no_rows = vec![&[][..]; layout.columns];
-        probe.ended(Stage::Tails);
-        self.run(&no_rows, self.reservoir.next_seq(), &mut [], probe);
-        probe.ended(Stage::Windows);
-        Ok(())
-    }
-
-    /// Brings the next `events` of a tail together.
-    fn fetch(&mut self, tail: usize, events: usize) -> Result<(), ScoreError> {
-        let passing = &mut self.passing[tail];
-        passing.first_seq = self.tails[tail];
-        passing.events = events;
-        passing.cuts.push(events);
-        let range = passing.first_seq..passing.first_seq + events as u64;
-        for &column in &self.layout.tails[tail].columns {
-            let (cursor, values) = (&mut passing.cursors[column], &mut passing.columns[column]);
-            values.clear();
-            self.reservoir.gather(column, range.clone(), Some(cursor), values)?;
-        }
-        if self.layout.tails[tail].columns.contains(&CONDITIONS) {
-            relabel(&self.plan, &self.labels, range.clone(), &mut passing.columns[CONDITIONS]);
-        }
-        self.tails[tail] = range.end;
-        Ok(())
     }
 
     /// Events held for windows that still need them.
