@@ -66,7 +66,8 @@ impl FeaturePlan {
         // What several share is shown with the first of them.
         let shares =
             told.is_some() && plan.accumulators.iter().find(|a| plan.told(a) == told) == Some(accumulator);
-        let words = words_of(plan, *accumulator) + if shares { newest::WORDS } else { 0 };
+        let bytes =
+            words_of(plan, *accumulator) * WORD_BYTES + if shares { newest::BYTES_PER_KEY } else { 0 };
         let (frame, history) = match accumulator.frame {
             Frame::Range { start_us, end_us: None } => (format!("the last {}", duration(start_us)), false),
             Frame::Range { start_us, end_us: Some(end_us) } => {
@@ -113,7 +114,7 @@ impl FeaturePlan {
             frame,
             keeps,
             filter: accumulator.condition.and_then(|c| self.filter(plan, c)),
-            bytes_per_key: words * WORD_BYTES,
+            bytes_per_key: bytes,
             bytes_per_event,
             features,
         }

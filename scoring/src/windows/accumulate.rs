@@ -23,7 +23,7 @@ pub(super) struct Item {
 
 /// A key's number, from a column of the reservoir.
 #[inline]
-pub(super) fn key(column: i64) -> u32 {
+pub(super) const fn key(column: i64) -> u32 {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // numbers are 32 bits wide
     {
         column as u32

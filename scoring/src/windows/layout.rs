@@ -7,7 +7,6 @@ use std::ops::Range;
 use super::drive::Place;
 use super::grouping::{Group, Grouped, grouped};
 use super::kind::{words_and_left, words_of};
-use super::newest;
 use super::repeats::Pairs;
 use super::reservoir::{CONDITIONS, FamilySpec, KEYS, TIME};
 use super::spec::{AccumulatorSpec, Frame, Keep, WindowPlan};
@@ -125,8 +124,6 @@ pub(super) struct RepeatsOf {
     pub(super) enter: Option<usize>,
     /// Condition bits that events must have to count.
     pub(super) mask: u64,
-    /// Where its words are in the row of a key.
-    pub(super) at: usize,
     /// The condition bit that says, of an event that enters or leaves a frame, that the number of different values in
     /// it changes with it.
     pub(super) bit: usize,
@@ -142,7 +139,7 @@ impl RepeatsOf {
         let keys = column(KEYS + self.key);
         // Where nothing is asked of a column, any will do.
         let conditions = if self.mask > 0 { column(CONDITIONS) } else { keys };
-        Pairs { first_seq, keys, values: column(KEYS + self.value), conditions, mask: self.mask, at: self.at }
+        Pairs { first_seq, keys, values: column(KEYS + self.value), conditions, mask: self.mask }
     }
 
     /// The oldest event that a frame may still have, where tails are at these events.
@@ -222,11 +219,6 @@ impl Layout {
         };
 
         let mut words = vec![0; plan.dictionaries.len()];
-        // First, so that each of them is one cache line.
-        let mut room = |key: usize| {
-            words[key] += newest::WORDS;
-            words[key] - newest::WORDS
-        };
         let mut repeats: Vec<RepeatsOf> = (plan.conditions.len()..)
             .zip(plan.repeats())
             .map(|(bit, spec)| RepeatsOf {
@@ -234,7 +226,6 @@ impl Layout {
                 value: spec.value,
                 enter: spec.end_us.map(|us| place_of(true, us)),
                 mask: mask_of(spec.condition),
-                at: room(spec.key),
                 bit,
                 leaves: Vec::new(),
                 accumulators: Vec::new(),

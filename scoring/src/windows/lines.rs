@@ -1,6 +1,6 @@
-//! Lines of values, each with the newest event that has it, for keys that have more values than fit their row.
+//! Lines of values, each with the newest event that has it.
 //!
-//! A value's hash says which of its key's lines it belongs in: mostly all that is known of it is in that one cache line.
+//! A key has one, or more where its values are more. A value's hash says which of its key's lines it belongs in: mostly all that is known of it is in that one cache line.
 //! Where no place is left there, it is in the next line that has one, and each line on the way says until when one has
 //! to look further. No value is taken out when its event is not needed any more: another takes its place.
 
@@ -14,9 +14,12 @@ use crate::prefetch::prefetch;
 
 /// Values in a line.
 const PLACES: usize = 7;
-/// Values in a line when those of a key are laid out.
+const ALL_PLACES: u32 = (1 << PLACES) - 1;
+/// Values in the only line of a key when they are laid out, at the most.
+const ALONE: usize = 5;
+/// Values in each of several lines then.
 const LAID_OUT: usize = 2;
-/// With more than so many in a line, there should be more lines.
+/// With more than so many in each of several lines, there should be more.
 const MANY: usize = 3;
 /// With no more than so many in a line, there should be fewer.
 const FEW: usize = 1;
@@ -70,6 +73,12 @@ impl Run {
         self.first + ((spread * self.count as u64) >> u32::BITS) as usize
     }
 
+    /// How many they are.
+    #[cfg(test)]
+    pub(super) const fn count(self) -> usize {
+        self.count
+    }
+
     const fn all(self) -> Range<usize> {
         self.first..self.first + self.count
     }
@@ -81,16 +90,20 @@ impl Run {
     }
 }
 
-/// Some values of a key.
+/// Some values of a key, each with one more than the newest event with it, as a distance from the base; 0 for no value.
+/// Side by side, so that all are compared at once.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(align(64))] // one cache line each
 struct Line {
-    /// One more than the newest event with a value that would be here if there were place.
-    further: u64,
-    places: [u64; PLACES],
+    /// The last has none.
+    values: [u32; PLACES + 1],
+    /// The last is of the newest event with a value that would be here if there were place.
+    afters: [u32; PLACES + 1],
 }
 
-/// What one has to know to read the words of a key: the event that distances are counted from, and that no event before
+pub(super) const LINE_BYTES: usize = size_of::<Line>();
+
+/// What one has to know to read the lines of a key: the event that distances are counted from, and that no event before
 /// `oldest` is needed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Since {
@@ -99,60 +112,86 @@ pub(super) struct Since {
 }
 
 impl Since {
-    /// Words above this one are of values that are needed.
+    /// Distances above this one are of events that are needed.
     #[inline(always)]
-    fn gone(self) -> u64 {
-        self.oldest.saturating_sub(self.base).min(REACH) << 32 | REACH
+    fn gone(self) -> u32 {
+        distance(self.oldest.saturating_sub(self.base).min(REACH))
     }
 
-    /// What a place has of a value.
+    /// The distance of an event within reach.
     #[inline(always)]
-    fn word(self, (value, after): Held) -> u64 {
-        (after - self.base) << 32 | u64::from(value)
+    fn to(self, after: u64) -> u32 {
+        distance(after - self.base)
     }
 
-    /// The value in a place, and one more than the newest event with it.
+    /// One more than the event at a distance.
     #[inline(always)]
-    fn of(self, word: u64) -> Held {
-        (key(word.cast_signed()), self.base + (word >> 32))
+    fn at(self, distance: u32) -> u64 {
+        self.base + u64::from(distance)
+    }
+}
+
+/// A distance from a base: 32 bits, as [`REACH`] says.
+#[inline(always)]
+const fn distance(events: u64) -> u32 {
+    key(events.cast_signed())
+}
+
+impl Line {
+    /// The values that are needed.
+    fn held(&self, since: Since) -> impl Iterator<Item = Held> {
+        let gone = since.gone();
+        let all = self.values.iter().zip(&self.afters).take(PLACES);
+        all.filter(move |&(_, &after)| after > gone).map(move |(&value, &after)| (value, since.at(after)))
     }
 
-    /// The values that are needed among these.
-    pub(super) fn held(self, places: &[u64]) -> impl Iterator<Item = Held> {
-        let gone = self.gone();
-        places.iter().filter(move |&&word| word > gone).map(move |&word| self.of(word))
+    /// Whether a value that belongs here may be further on.
+    #[inline(always)]
+    fn is_passed(&self, since: Since) -> bool {
+        self.afters[PLACES] > since.gone()
+    }
+
+    /// Says that a value that belongs here is further on, until the event before `after` is not needed.
+    fn pass(&mut self, since: Since, after: u64) {
+        self.afters[PLACES] = self.afters[PLACES].max(since.to(after));
     }
 
     /// Puts a value where no other is needed. Returns whether there was such a place.
-    pub(super) fn put(self, places: &mut [u64], held: Held) -> bool {
-        let gone = self.gone();
-        let free = places.iter_mut().find(|word| **word <= gone);
-        free.map(|free| *free = self.word(held)).is_some()
+    fn put(&mut self, since: Since, (value, after): Held) -> bool {
+        let gone = since.gone();
+        let free = self.afters[..PLACES].iter().position(|&after| after <= gone);
+        free.map(|free| (self.values[free], self.afters[free]) = (value, since.to(after))).is_some()
+    }
+
+    /// The places of a value and of all that are needed, as bits.
+    #[inline(always)]
+    fn seek(&self, since: Since, value: u32) -> (u32, u32) {
+        // The last is no place.
+        const BITS: [u32; PLACES + 1] = [1, 2, 4, 8, 16, 32, 64, 0];
+        let gone = since.gone();
+        // In a form that compilers make one comparison of, and one more for each of two halves.
+        let of_place: [u32; PLACES + 1] = std::array::from_fn(|at| {
+            let live = if self.afters[at] > gone { u32::MAX } else { 0 };
+            let found = if self.values[at] == value { BITS[at] } else { 0 };
+            live & (found | BITS[at] << PLACES)
+        });
+        let halves: [u32; 4] = std::array::from_fn(|at| of_place[at] | of_place[at + 4]);
+        let all = (halves[0] | halves[2]) | (halves[1] | halves[3]);
+        (all & ALL_PLACES, all >> PLACES)
     }
 
     /// Makes the event before `after` the newest with a value, and returns one more than the newest before it, or 0.
     /// `None` where no place is left for one that is not there, or where that may be elsewhere.
     #[inline(always)]
-    pub(super) fn enter<const N: usize>(
-        self,
-        places: &mut [u64; N],
-        elsewhere: bool,
-        (value, after): Held,
-    ) -> Option<u64> {
-        let gone = self.gone();
-        let (mut known, mut found, mut free) = (0, N, N);
-        for (at, &word) in places.iter().enumerate() {
-            let live = word > gone;
-            let is_it = live & (self.of(word).0 == value);
-            known = select_unpredictable(is_it, word, known);
-            found = select_unpredictable(is_it, at, found);
-            free = select_unpredictable(live, free, at);
-        }
-        let is_found = known > 0;
+    fn enter(&mut self, since: Since, (value, after): Held) -> Option<u64> {
+        let (found, live) = self.seek(since, value);
+        let (is_found, free) = (found > 0, !live & ALL_PLACES);
         // The box keeps the compiler from making several branches of it, which nobody could guess.
-        if black_box(is_found | ((free < N) & !elsewhere)) {
-            places[select_unpredictable(is_found, found, free)] = self.word((value, after));
-            return Some(select_unpredictable(is_found, self.of(known).1, 0));
+        if black_box(is_found | ((free > 0) & !self.is_passed(since))) {
+            let at = select_unpredictable(is_found, found, free).trailing_zeros() as usize % (PLACES + 1);
+            let before = select_unpredictable(is_found, since.at(self.afters[at]), 0);
+            (self.values[at], self.afters[at]) = (value, since.to(after));
+            return Some(before);
         }
         None
     }
@@ -172,9 +211,7 @@ impl Lines {
     /// As [`Since::enter`], in the lines of a key; `None` where that of the value alone cannot tell.
     #[inline(always)]
     pub(super) fn enter(&mut self, run: Run, since: Since, held: Held) -> Option<u64> {
-        let line = self.line_mut(run.home(held.0));
-        let elsewhere = line.further > since.oldest;
-        since.enter(&mut line.places, elsewhere, held)
+        self.line_mut(run.home(held.0)).enter(since, held)
     }
 
     /// As [`Self::enter`], for a value that its line alone cannot tell of; `None` if it is not there and the key should
@@ -182,13 +219,14 @@ impl Lines {
     pub(super) fn enter_further(&mut self, run: Run, since: Since, (value, after): Held) -> Option<u64> {
         for (passed, at) in run.way(value).enumerate() {
             let line = self.line_mut(at);
-            let mut live = line.places.iter_mut().filter(|word| **word > since.gone());
-            if let Some(word) = live.find(|word| since.of(**word).0 == value) {
-                let (_, before) = since.of(std::mem::replace(word, since.word((value, after))));
-                run.way(value).take(passed).for_each(|at| self.line_mut(at).further = after);
+            let (found, _) = line.seek(since, value);
+            if found > 0 {
+                let known = &mut line.afters[found.trailing_zeros() as usize];
+                let before = since.at(std::mem::replace(known, since.to(after)));
+                run.way(value).take(passed).for_each(|at| self.line_mut(at).pass(since, after));
                 return Some(before);
             }
-            if line.further <= since.oldest {
+            if !line.is_passed(since) {
                 break;
             }
         }
@@ -204,10 +242,10 @@ impl Lines {
     fn put(&mut self, run: Run, since: Since, held: Held) {
         for at in run.way(held.0) {
             let line = self.line_mut(at);
-            if since.put(&mut line.places, held) {
+            if line.put(since, held) {
                 return;
             }
-            line.further = held.1.max(line.further);
+            line.pass(since, held.1);
         }
         unreachable!("lines have more places than values");
     }
@@ -220,23 +258,23 @@ impl Lines {
         short(self.fill(since, some)) && short(self.fill(since, run.all()))
     }
 
-    /// Whether a key should have fewer lines, or none.
-    /// `any` chooses those that are looked at first.
+    /// Whether a key should have fewer lines. `any` chooses those that are looked at first.
     pub(super) fn are_many(&self, run: Run, since: Since, any: u32) -> bool {
         let idle = |(lines, values)| values <= FEW * lines;
-        idle(self.fill(since, run.way(any).take(LOOKED_AT))) && idle(self.fill(since, run.all()))
+        run.count > 1
+            && idle(self.fill(since, run.way(any).take(LOOKED_AT)))
+            && idle(self.fill(since, run.all()))
     }
 
     /// How many some lines are, and how many values are in them.
     fn fill(&self, since: Since, some: impl Iterator<Item = usize>) -> (usize, usize) {
-        let values = |at: usize| since.held(&self.line(at).places).count();
+        let values = |at: usize| self.line(at).held(since).count();
         some.fold((0, 0), |(lines, sum), at| (lines + 1, sum + values(at)))
     }
 
-    /// Gives lines to a key, so many that these values, of which there are some, fit in them and more; `None` if that
-    /// would be too many.
+    /// Gives lines to a key, so many that these values fit in them and more; `None` if that would be too many.
     pub(super) fn take(&mut self, since: Since, held: &[Held]) -> Option<Run> {
-        let count = rounded(held.len().div_ceil(LAID_OUT));
+        let count = if held.len() > ALONE { rounded(held.len().div_ceil(LAID_OUT)) } else { 1 };
         if count > MOST {
             return None;
         }
@@ -258,7 +296,7 @@ impl Lines {
 
     /// Takes its lines from a key, and appends the values in them that are needed.
     pub(super) fn give_back(&mut self, run: Run, since: Since, held: &mut Vec<Held>) {
-        run.all().for_each(|at| held.extend(since.held(&self.line(at).places)));
+        run.all().for_each(|at| held.extend(self.line(at).held(since)));
         self.vacant.entry(run.count).or_default().push(run.first);
     }
 
@@ -270,6 +308,11 @@ impl Lines {
     #[inline(always)]
     fn line_mut(&mut self, at: usize) -> &mut Line {
         &mut self.lines.part_mut(at, 0, 1)[0]
+    }
+
+    /// Bytes that all of them take.
+    pub(super) fn bytes(&self) -> usize {
+        self.lines.bytes()
     }
 
     /// How many lines are somebody's or were.

@@ -1,35 +1,21 @@
 //! The newest event of each key and value.
 //!
-//! The values of a key are in its row, each with the newest event that has it; where these are too many for that, in
-//! [lines](super::lines) of its own; and where they are very many, in a table of all such keys. None is taken out when
-//! no frame has its events any more: another takes its place. Which of these it is is not in the row but in a [`Head`]:
-//! four of them are one cache line, and of a key whose values are elsewhere nobody needs that of its row.
+//! The values of a key, each with the newest event that has it, are in [lines](super::lines) of its own, mostly in one;
+//! and where they are very many, in a table of all such keys. None is taken out when no frame has its events any more:
+//! another takes its place.
 
 use hashbrown::DefaultHashBuilder;
 
 use super::accumulate::key;
 use super::chunked::{AHEAD, Chunked};
-use super::lines::{Held, Lines, REACH, Run, Since};
+use super::lines::{Held, LINE_BYTES, Lines, REACH, Run, Since};
 use super::table::{Entry, Table, hash_of_pair, tag};
-use crate::prefetch::prefetch;
-
-/// Words in the row of a key, a cache line of them: of each value, `value | one more than the newest event with it, as a
-/// distance from the base << 32`. A distance of 0 is no value.
-pub(crate) const WORDS: usize = 8;
-/// With no more values than this, they go back to the row.
-const BACK_TO_ROW: usize = 5;
-
-/// Of a key: what distances of events are counted from, and where its values are. All zeroes before its first event.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Head {
-    base: u64,
-    place: u64,
-}
 
 /// Where the values of a key are.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Place {
-    Row,
+enum Place {
+    /// Nowhere: it has none yet.
+    Nowhere,
     /// In lines of its own.
     Lines(Run),
     /// In the table of all keys, until no frame has an event of the key. The base is one more than its newest event then.
@@ -38,9 +24,9 @@ pub(super) enum Place {
 
 impl Place {
     #[inline(always)]
-    pub(super) const fn of(word: u64) -> Self {
+    const fn of(word: u64) -> Self {
         match word {
-            0 => Self::Row,
+            0 => Self::Nowhere,
             u64::MAX => Self::Table,
             run => Self::Lines(Run::of(run)),
         }
@@ -48,16 +34,27 @@ impl Place {
 
     const fn word(self) -> u64 {
         match self {
-            Self::Row => 0,
+            Self::Nowhere => 0,
             Self::Table => u64::MAX,
             Self::Lines(run) => run.word(),
         }
     }
 }
 
-/// The newest event of each key and value, as far as it is not in rows of keys.
+/// Of a key: what distances of events are counted from, and where its values are. All zeroes before its first event.
+#[derive(Debug, Clone, Copy, Default)]
+struct Head {
+    base: u64,
+    place: u64,
+}
+
+/// Bytes that are kept of a key with few values.
+pub(crate) const BYTES_PER_KEY: usize = size_of::<Head>() + LINE_BYTES;
+
+/// The newest event of each key and value.
 #[derive(Debug)]
 pub(super) struct Newest {
+    /// By key. Not in its row, so that several are in one cache line.
     heads: Chunked<Head>,
     lines: Lines,
     table: Table<Known>,
@@ -93,12 +90,17 @@ impl Newest {
         }
     }
 
-    /// Makes sure that keys below `keys` have a head.
+    /// Makes sure that there is room for keys below `keys`, which is what it then has or less.
     pub(super) fn make_room(&mut self, keys: usize) {
         self.heads.grow(keys);
     }
 
-    /// Asks for the memory of what says where the values of a key are, if that is far. A hint: changes nothing.
+    /// For how many keys there is room.
+    pub(super) const fn room(&self) -> usize {
+        self.heads.room()
+    }
+
+    /// Asks for the memory of what says where the values of some keys are. A hint: changes nothing.
     #[inline(always)]
     pub(super) fn approach_heads(&self, ids: impl Iterator<Item = u32>) {
         if self.heads.is_far() {
@@ -106,21 +108,14 @@ impl Newest {
         }
     }
 
-    /// Asks for the memory of what [`Self::enter`] will look up: in the row of the key, `near`, or elsewhere. A hint:
-    /// changes nothing.
+    /// Asks for the memory of what [`Self::enter`] will look up. A hint: changes nothing.
     #[inline(always)]
-    pub(super) fn approach(&self, near: &u64, id: u32, value: u32) {
-        match self.place(id) {
-            Place::Row => prefetch(near),
+    pub(super) fn approach(&self, id: u32, value: u32) {
+        match Place::of(self.head(id).place) {
+            Place::Nowhere => {}
             Place::Lines(run) => self.lines.approach(run, value),
             Place::Table => self.table.approach(hash_of_pair(&self.hasher, id, value)),
         }
-    }
-
-    /// Where the values of a key are.
-    #[inline(always)]
-    pub(super) fn place(&self, id: u32) -> Place {
-        Place::of(self.head(id).place)
     }
 
     #[inline(always)]
@@ -134,56 +129,42 @@ impl Newest {
     }
 
     /// Makes the event before `after` the newest of its key with a value, and returns one more than the newest before
-    /// it, or 0. `near` is in the row of the key.
+    /// it, or 0.
     #[inline(always)]
-    pub(super) fn enter(
-        &mut self,
-        near: &mut [u64; WORDS],
-        id: u32,
-        (value, after): Held,
-        oldest: u64,
-    ) -> u64 {
+    pub(super) fn enter(&mut self, id: u32, (value, after): Held, oldest: u64) -> u64 {
         let Head { base, place } = self.head(id);
-        let since = Since { base, oldest };
         let entered = match Place::of(place) {
-            _ if after - base > REACH => None,
-            Place::Row => since.enter(near, false, (value, after)),
-            Place::Lines(run) => self.lines.enter(run, since, (value, after)),
-            Place::Table => None,
+            Place::Lines(run) if after - base <= REACH => {
+                self.lines.enter(run, Since { base, oldest }, (value, after))
+            }
+            _ => None,
         };
-        entered.unwrap_or_else(|| self.enter_other(near, id, (value, after), oldest))
+        entered.unwrap_or_else(|| self.enter_other(id, (value, after), oldest))
     }
 
     /// As [`Self::enter`], for a value that is not where one looks first.
     #[inline(never)]
-    fn enter_other(&mut self, near: &mut [u64; WORDS], id: u32, (value, after): Held, oldest: u64) -> u64 {
+    fn enter_other(&mut self, id: u32, (value, after): Held, oldest: u64) -> u64 {
         let Head { base, place } = self.head(id);
-        let since = Since { base, oldest };
         match Place::of(place) {
             Place::Lines(run) if after - base <= REACH => {
-                let entered = self.lines.enter_further(run, since, (value, after));
-                entered.unwrap_or_else(|| self.enter_elsewhere(near, id, (value, after), oldest))
+                let entered = self.lines.enter_further(run, Since { base, oldest }, (value, after));
+                entered.unwrap_or_else(|| self.enter_elsewhere(id, (value, after), oldest))
             }
             Place::Table if base > oldest => {
                 self.head_mut(id).base = after;
                 self.enter_table((id, value), after, oldest)
             }
-            _ => self.enter_elsewhere(near, id, (value, after), oldest),
+            _ => self.enter_elsewhere(id, (value, after), oldest),
         }
     }
 
     /// As [`Self::enter`], for a value that there is no place for where those of its key are.
     #[cold]
     #[inline(never)]
-    fn enter_elsewhere(
-        &mut self,
-        near: &mut [u64; WORDS],
-        id: u32,
-        (value, after): Held,
-        oldest: u64,
-    ) -> u64 {
-        self.lay_out(near, id, after, oldest);
-        self.enter(near, id, (value, after), oldest)
+    fn enter_elsewhere(&mut self, id: u32, (value, after): Held, oldest: u64) -> u64 {
+        self.lay_out(id, after, oldest);
+        self.enter(id, (value, after), oldest)
     }
 
     /// As [`Self::enter`], for a key whose values are in the table.
@@ -203,24 +184,18 @@ impl Newest {
     }
 
     /// Finds room for the values of a key, where there may soon be more, the event before `after` within reach.
-    fn lay_out(&mut self, near: &mut [u64; WORDS], id: u32, after: u64, oldest: u64) {
+    fn lay_out(&mut self, id: u32, after: u64, oldest: u64) {
         let Head { base, place } = self.head(id);
-        let since = Since { base, oldest };
         let mut held = std::mem::take(&mut self.moving);
         held.clear();
         match Place::of(place) {
-            Place::Row => held.extend(since.held(near)),
-            Place::Lines(run) => self.lines.give_back(run, since, &mut held),
-            // It comes here when none of them is needed.
-            Place::Table => {}
+            Place::Lines(run) => self.lines.give_back(run, Since { base, oldest }, &mut held),
+            // It comes here from the table when none of them is needed.
+            Place::Nowhere | Place::Table => {}
         }
         let since = Since { base: oldest.max(after.saturating_sub(REACH)), oldest };
         let within_reach = held.iter().all(|&(_, after)| after > since.base);
-        *near = [0; WORDS];
-        let (base, place) = if within_reach && held.len() <= BACK_TO_ROW {
-            held.iter().for_each(|&held| _ = since.put(near, held));
-            (since.base, Place::Row)
-        } else if within_reach && let Some(run) = self.lines.take(since, &held) {
+        let (base, place) = if within_reach && let Some(run) = self.lines.take(since, &held) {
             (since.base, Place::Lines(run))
         } else {
             for (at, &(value, after)) in held.iter().enumerate() {
@@ -236,24 +211,32 @@ impl Newest {
     }
 
     /// Takes lines from a key that has more than it needs, which may be asked of each key in turn, now and then.
-    pub(super) fn look_after(
-        &mut self,
-        near: &mut [u64; WORDS],
-        id: u32,
-        turn: u64,
-        (after, oldest): (u64, u64),
-    ) {
+    pub(super) fn look_after(&mut self, id: u32, turn: u64, (after, oldest): (u64, u64)) {
         let Head { base, place } = self.head(id);
         if let Place::Lines(run) = Place::of(place)
             && self.lines.are_many(run, Since { base, oldest }, key(turn.cast_signed()))
         {
-            self.lay_out(near, id, after, oldest);
+            self.lay_out(id, after, oldest);
         }
+    }
+
+    /// Bytes that heads and lines take.
+    pub(super) fn bytes(&self) -> usize {
+        self.heads.bytes() + self.lines.bytes()
     }
 
     /// How many lines are or were somebody's, and places in the table.
     #[cfg(test)]
-    pub(super) fn room(&self) -> (usize, usize) {
+    pub(super) fn used(&self) -> (usize, usize) {
         (self.lines.used(), self.table.places())
+    }
+
+    /// How many lines a key has; none where its values are in the table, if it has any.
+    #[cfg(test)]
+    pub(super) fn lines_of(&self, id: u32) -> usize {
+        match Place::of(self.head(id).place) {
+            Place::Lines(run) => run.count(),
+            Place::Nowhere | Place::Table => 0,
+        }
     }
 }

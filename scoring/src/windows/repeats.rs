@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::accumulate::key;
-use super::chunked::{AHEAD, Chunked};
+use super::chunked::AHEAD;
 use super::drive::holds;
-use super::newest::{Newest, WORDS};
+use super::newest::Newest;
 
 /// Events for each key of which it is asked whether its values have more room than they need.
 const EVENTS_PER_TURN: u64 = 64;
@@ -38,7 +38,6 @@ pub(super) struct Repeats {
 const NOT_COUNTED: u64 = u64::MAX;
 
 const WORD_BITS: u64 = u64::BITS as u64;
-const ROOM: &str = "the layout makes room";
 
 /// Events in order, with what of them is counted as distinct.
 #[derive(Debug, Clone, Copy)]
@@ -49,8 +48,6 @@ pub(super) struct Pairs<'a> {
     pub(super) conditions: &'a [i64],
     /// Condition bits that an event must have to count.
     pub(super) mask: u64,
-    /// Where the [`WORDS`] are in the row of a key.
-    pub(super) at: usize,
 }
 
 impl Pairs<'_> {
@@ -72,11 +69,16 @@ impl Repeats {
         }
     }
 
-    /// Looks up what the events of a step that enter repeat; no frame has events before `oldest` any more. `state`
-    /// has a row for each key.
-    pub(super) fn enter(&mut self, state: &mut Chunked<u64>, events: Pairs<'_>, oldest: u64) {
+    /// Bytes that are kept of keys and their values, but for those that have very many.
+    pub(super) fn bytes(&self) -> usize {
+        self.newest.bytes()
+    }
+
+    /// Looks up what the events of a step that enter repeat; no frame has events before `oldest` any more. Keys are
+    /// below `keys`.
+    pub(super) fn enter(&mut self, keys: usize, events: Pairs<'_>, oldest: u64) {
         let all = events.keys.len();
-        self.newest.make_room(state.room());
+        self.newest.make_room(keys);
         self.entering = events.first_seq;
         self.before.clear();
         // Room for all of them at once: which of them repeat another is no branch then.
@@ -94,13 +96,13 @@ impl Repeats {
             for event in ahead(AHEAD) {
                 if holds(events.conditions[event], events.mask) {
                     let (id, value) = events.pair(event);
-                    self.newest.approach(&state.part(id as usize, events.at, WORDS)[0], id, value);
+                    self.newest.approach(id, value);
                 }
             }
             for event in from..all.min(from + AHEAD) {
                 let before = if holds(events.conditions[event], events.mask) {
                     let ((id, value), after) = (events.pair(event), events.first_seq + event as u64 + 1);
-                    self.newest.enter(words_of(state, id, events.at), id, (value, after), oldest)
+                    self.newest.enter(id, (value, after), oldest)
                 } else {
                     NOT_COUNTED
                 };
@@ -112,8 +114,8 @@ impl Repeats {
         self.repeating.truncate(repeating);
         let after = events.first_seq + all as u64;
         for turn in events.first_seq.div_ceil(EVENTS_PER_TURN)..after.div_ceil(EVENTS_PER_TURN) {
-            let id = key((turn % state.room() as u64).cast_signed());
-            self.newest.look_after(words_of(state, id, events.at), id, turn, (after, oldest));
+            let id = key((turn % self.newest.room() as u64).cast_signed());
+            self.newest.look_after(id, turn, (after, oldest));
         }
     }
 
@@ -178,12 +180,6 @@ impl Repeats {
     }
 }
 
-/// The words in the row of a key.
-#[inline(always)]
-fn words_of(state: &mut Chunked<u64>, id: u32, at: usize) -> &mut [u64; WORDS] {
-    state.part_mut(id as usize, at, WORDS).as_mut_array().expect(ROOM)
-}
-
 /// An index of an event among those that are held.
 #[inline(always)]
 fn to_usize(n: u64) -> usize {
@@ -197,7 +193,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::lines;
-    use super::super::newest::Place;
     use super::*;
 
     const COUNTED: u64 = 1;
@@ -245,19 +240,10 @@ mod tests {
         Ok(())
     }
 
-    fn rows() -> Chunked<u64> {
-        let mut rows = Chunked::new(1 + WORDS);
-        rows.grow(3);
-        rows
-    }
+    /// For so many keys there is room.
+    const KEYS: usize = 3;
 
-    fn enter(
-        repeats: &mut Repeats,
-        rows: &mut Chunked<u64>,
-        events: &[Event],
-        first_seq: usize,
-        oldest: usize,
-    ) {
+    fn enter(repeats: &mut Repeats, events: &[Event], first_seq: usize, oldest: usize) {
         let column = |of: fn(&Event) -> i64| -> Vec<i64> { events.iter().map(of).collect() };
         let (keys, values, conditions) = (column(|e| e.0), column(|e| e.1), column(|e| i64::from(e.2)));
         let pairs = Pairs {
@@ -266,9 +252,8 @@ mod tests {
             values: &values,
             conditions: &conditions,
             mask: COUNTED,
-            at: 1,
         };
-        repeats.enter(rows, pairs, oldest as u64);
+        repeats.enter(KEYS, pairs, oldest as u64);
     }
 
     proptest! {
@@ -286,16 +271,16 @@ mod tests {
             let number = |value: i64| if side_by_side { i64::from(lines::side_by_side(key(value))) } else { value };
             let events: Vec<Event> = events.iter().enumerate()
                 .map(|(event, &(key, value, counts))| (key, number(value % phase(event)), counts)).collect();
-            let (mut repeats, mut rows, mut frames) = (Repeats::new(), rows(), [FrameOf::default(), FrameOf::default()]);
+            let (mut repeats, mut frames) = (Repeats::new(), [FrameOf::default(), FrameOf::default()]);
             let lengths = [lengths.0, lengths.1];
             let mut from = 0;
             for (turn, length) in (0..).zip(steps.into_iter().cycle()) {
                 let to = events.len().min(from + length);
                 let oldest = |frames: &[FrameOf; 2]| frames[0].oldest.min(frames[1].oldest);
-                enter(&mut repeats, &mut rows, &events[from..to], from, oldest(&frames));
+                enter(&mut repeats, &events[from..to], from, oldest(&frames));
                 for id in 0..3 {
                     let now = (to as u64, oldest(&frames) as u64);
-                    repeats.newest.look_after(words_of(&mut rows, id, 1), id, turn, now);
+                    repeats.newest.look_after(id, turn, now);
                 }
                 for (frame, length) in frames.iter_mut().zip(lengths) {
                     step(&repeats, frame, length, &events[..to], from)?;
@@ -311,11 +296,11 @@ mod tests {
 
     /// Takes events in, and compares what each repeats with the newest event of each key and value; `held` of them are
     /// in the longest frame.
-    fn compare(repeats: &mut Repeats, rows: &mut Chunked<u64>, from: usize, held: usize, events: &[Event]) {
+    fn compare(repeats: &mut Repeats, from: usize, held: usize, events: &[Event]) {
         let mut newest = BTreeMap::new();
         for (first, events) in (from..).step_by(1_000).zip(events.chunks(1_000)) {
             let oldest = first.saturating_sub(held);
-            enter(repeats, rows, events, first, oldest);
+            enter(repeats, events, first, oldest);
             for (seq, (event, &before)) in (first..).zip(events.iter().zip(&repeats.before)) {
                 let needed = |&after: &u64| after > oldest.max(from) as u64;
                 let expected = newest.insert((event.0, event.1), seq as u64 + 1).filter(needed);
@@ -326,72 +311,73 @@ mod tests {
     }
 
     #[test]
-    fn values_are_in_the_row_of_their_key_or_in_lines_of_its_own_or_in_the_table() {
-        let (mut repeats, mut rows) = (Repeats::new(), rows());
+    fn values_are_in_one_line_of_their_key_or_in_several_or_in_the_table() {
+        let mut repeats = Repeats::new();
         // All values again and again, in another order each time.
         let all =
             |values: usize| (0..20_000).map(move |seq| (2, (seq * 7_919 % values) as i64, true)).collect();
         let mut from = 0;
-        let mut now = |values: usize, rows: &mut Chunked<u64>| {
+        let mut lines_with = |values: usize| {
             let events: Vec<Event> = all(values);
-            compare(&mut repeats, rows, from, 2 * values, &events);
+            compare(&mut repeats, from, 2 * values, &events);
             from += events.len() + 100_000;
-            repeats.newest.place(2)
+            repeats.newest.lines_of(2)
         };
-        assert!(matches!(now(5, &mut rows), Place::Row));
-        assert!(matches!(now(100, &mut rows), Place::Lines(_)));
-        assert!(matches!(now(5_000, &mut rows), Place::Table));
-        assert!(matches!(now(3, &mut rows), Place::Row));
-        assert!(matches!(now(30, &mut rows), Place::Lines(_)));
+        assert_eq!(lines_with(5), 1);
+        assert!(lines_with(100) > 20);
+        assert_eq!(lines_with(5_000), 0);
+        assert_eq!(lines_with(3), 1);
+        assert!(lines_with(30) > 5);
     }
 
     #[test]
     fn values_that_belong_in_one_line_are_in_the_next_ones() {
-        let (mut repeats, mut rows) = (Repeats::new(), rows());
+        let mut repeats = Repeats::new();
         let value = |seq: usize| i64::from(lines::side_by_side(key((seq * 7_919 % 101) as i64)));
         let events: Vec<Event> = (0..50_000).map(|seq| (1, value(seq), true)).collect();
-        compare(&mut repeats, &mut rows, 0, 90, &events);
-        assert!(matches!(repeats.newest.place(1), Place::Lines(_)));
+        compare(&mut repeats, 0, 90, &events);
+        assert!(repeats.newest.lines_of(1) > 20);
     }
 
     #[test]
     fn keys_that_had_many_values_give_their_lines_to_others() {
-        let (mut repeats, mut rows) = (Repeats::new(), rows());
-        let (mut first, mut used) = (0, 0);
+        let mut repeats = Repeats::new();
+        compare(&mut repeats, 0, 3, &[(0, 0, true), (1, 0, true), (2, 0, true)]);
+        let (mut first, mut used) = (3, 0);
         for id in [0, 1, 2, 0, 1, 2] {
             // A hundred values, then one for so long that it has been asked of all keys.
-            let turn = 2 * usize::try_from(EVENTS_PER_TURN).unwrap() * rows.room();
+            let turn = 2 * usize::try_from(EVENTS_PER_TURN).unwrap() * repeats.newest.room();
             let events: Vec<Event> =
                 (0..100).map(|value| (id, value, true)).chain((0..turn).map(|_| (id, 0, true))).collect();
-            compare(&mut repeats, &mut rows, first, 1_000, &events);
+            compare(&mut repeats, first, 1_000, &events);
             first += events.len();
-            let now = repeats.newest.room().0;
+            let now = repeats.newest.used().0;
             used = if used == 0 { now } else { used };
             assert!(used > 20 && now == used, "{now} lines after {used}");
-            assert!(matches!(repeats.newest.place(key(id)), Place::Row));
+            assert_eq!(repeats.newest.lines_of(key(id)), 1);
         }
     }
 
     #[test]
     fn what_no_frame_has_any_more_is_let_go_of() {
-        let (mut repeats, mut rows) = (Repeats::new(), rows());
+        let mut repeats = Repeats::new();
         let events: Vec<Event> = (0..100_000).map(|value| (0, value, true)).collect();
         for (step, part) in events.chunks(1_000).enumerate() {
             let oldest = (step * 1_000).saturating_sub(2_000);
-            enter(&mut repeats, &mut rows, part, step * 1_000, oldest);
+            enter(&mut repeats, part, step * 1_000, oldest);
             repeats.settle(oldest as u64);
         }
-        let (_, places) = repeats.newest.room();
+        let (_, places) = repeats.newest.used();
         assert!(places < 20_000, "{places} places for 3,000 events");
         assert!(repeats.repeated.is_empty() && repeats.first_word == 97_000 / WORD_BITS);
     }
 
     #[test]
     fn what_begins_late_takes_no_more_room() {
-        let (mut repeats, mut rows) = (Repeats::new(), rows());
+        let mut repeats = Repeats::new();
         let late = 1 << 50;
         for seq in late..late + 3 {
-            enter(&mut repeats, &mut rows, &[(0, 7, true)], seq, late);
+            enter(&mut repeats, &[(0, 7, true)], seq, late);
             repeats.settle(late as u64);
         }
         assert_eq!([0, 1, 2].map(|at| repeats.is_repeated(late as u64 + at)), [true, true, false]);
@@ -400,9 +386,9 @@ mod tests {
 
     #[test]
     fn an_event_of_very_long_ago_is_repeated_all_the_same() {
-        let (mut repeats, mut rows) = (Repeats::new(), rows());
+        let mut repeats = Repeats::new();
         let mut before = |value: i64, seq: usize, oldest: usize| {
-            enter(&mut repeats, &mut rows, &[(1, value, true)], seq, oldest);
+            enter(&mut repeats, &[(1, value, true)], seq, oldest);
             repeats.before[0]
         };
         let far = 5 << 32;

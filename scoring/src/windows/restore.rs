@@ -135,7 +135,7 @@ impl WindowState {
             self.reservoir.gather(column, part.clone(), None, &mut columns[column])?;
         }
         let pairs = spec.pairs(part.start, |column| &columns[column]);
-        self.repeats[index].enter(&mut self.words[spec.key], pairs, oldest);
+        self.repeats[index].enter(self.words[spec.key].room(), pairs, oldest);
         Ok(())
     }
 

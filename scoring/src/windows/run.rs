@@ -59,7 +59,7 @@ impl WindowState {
                 }
             };
             let oldest = spec.oldest(|tail| self.passing[tail].first_seq);
-            repeats.enter(&mut self.words[spec.key], pairs, oldest);
+            repeats.enter(self.words[spec.key].room(), pairs, oldest);
             probe.states(&spec.accumulators);
         }
     }

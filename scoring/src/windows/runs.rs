@@ -53,19 +53,23 @@ const PLACES: usize = 1 << 12;
 pub(super) struct Occurrences {
     /// By the lower bits of the key: a bit for each block.
     blocks: Box<[u32; PLACES]>,
+    /// Where some are set.
+    taken: Vec<usize>,
 }
 
 impl Occurrences {
     pub(super) fn new() -> Self {
-        Self { blocks: Box::new([0; PLACES]) }
+        Self { blocks: Box::new([0; PLACES]), taken: Vec::with_capacity(STEP_ROWS) }
     }
 
     /// Takes the keys of a step's rows in, in place of those before.
     pub(super) fn take(&mut self, keys: &[i64]) {
         debug_assert!(keys.len() <= STEP_ROWS, "a bit for each block");
-        self.blocks.fill(0);
-        for (block, keys) in keys.chunks(BLOCK).enumerate() {
-            keys.iter().for_each(|&id| self.blocks[place(id)] |= 1 << block);
+        // Not all of them, for the sake of few rows.
+        self.taken.drain(..).for_each(|place| self.blocks[place] = 0);
+        self.taken.extend(keys.iter().map(|&id| place(id)));
+        for (block, places) in self.taken.chunks(BLOCK).enumerate() {
+            places.iter().for_each(|&place| self.blocks[place] |= 1 << block);
         }
     }
 

@@ -213,9 +213,10 @@ impl WindowState {
         self.dictionaries.iter().map(Dictionary::live).sum()
     }
 
-    /// Bytes of memory that words per key take.
+    /// Bytes of memory that is kept per key.
     pub(crate) fn state_bytes(&self) -> usize {
-        self.words.iter().map(Chunked::bytes).sum()
+        let words: usize = self.words.iter().map(Chunked::bytes).sum();
+        words + self.repeats.iter().map(Repeats::bytes).sum::<usize>()
     }
 
     /// Bytes of sealed segments in the store.
