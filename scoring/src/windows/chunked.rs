@@ -73,20 +73,26 @@ impl<T: Clone + Default> Chunked<T> {
         &mut self.chunks[row >> CHUNK_BITS][at..at + self.width]
     }
 
-    /// Some elements of a row: [`Self::row`] for those who know where they are.
-    #[inline(always)]
-    pub(super) fn part(&self, row: usize, from: usize, elements: usize) -> &[T] {
-        debug_assert!(from + elements <= self.width, "they are within the row");
-        let at = (row & (CHUNK - 1)) * self.stride + from;
-        &self.chunks[row >> CHUNK_BITS][at..][..elements]
-    }
-
     /// Some elements of a row: [`Self::row_mut`] for those who know where they are.
     #[inline(always)]
     pub(super) fn part_mut(&mut self, row: usize, from: usize, elements: usize) -> &mut [T] {
         debug_assert!(from + elements <= self.width, "they are within the row");
         let at = (row & (CHUNK - 1)) * self.stride + from;
         &mut self.chunks[row >> CHUNK_BITS][at..][..elements]
+    }
+
+    /// The element of a row, where there is one.
+    #[inline(always)]
+    pub(super) fn only(&self, row: usize) -> &T {
+        debug_assert!(self.stride == 1, "rows are of one element");
+        &self.chunks[row >> CHUNK_BITS][row & (CHUNK - 1)]
+    }
+
+    /// As [`Self::only`].
+    #[inline(always)]
+    pub(super) fn only_mut(&mut self, row: usize) -> &mut T {
+        debug_assert!(self.stride == 1, "rows are of one element");
+        &mut self.chunks[row >> CHUNK_BITS][row & (CHUNK - 1)]
     }
 
     /// The cache lines that elements of a row are in, to ask for them before they are needed: as many as these, of

@@ -302,12 +302,12 @@ impl Lines {
 
     #[inline(always)]
     fn line(&self, at: usize) -> &Line {
-        &self.lines.part(at, 0, 1)[0]
+        self.lines.only(at)
     }
 
     #[inline(always)]
     fn line_mut(&mut self, at: usize) -> &mut Line {
-        &mut self.lines.part_mut(at, 0, 1)[0]
+        self.lines.only_mut(at)
     }
 
     /// Bytes that all of them take.

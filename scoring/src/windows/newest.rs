@@ -120,12 +120,12 @@ impl Newest {
 
     #[inline(always)]
     fn head(&self, id: u32) -> Head {
-        self.heads.part(id as usize, 0, 1)[0]
+        *self.heads.only(id as usize)
     }
 
     #[inline(always)]
     fn head_mut(&mut self, id: u32) -> &mut Head {
-        &mut self.heads.part_mut(id as usize, 0, 1)[0]
+        self.heads.only_mut(id as usize)
     }
 
     /// Makes the event before `after` the newest of its key with a value, and returns one more than the newest before

@@ -51,9 +51,13 @@ pub(super) struct Pairs<'a> {
 }
 
 impl Pairs<'_> {
+    /// The key and the value of some of them, and whether it counts.
     #[inline(always)]
-    fn pair(&self, event: usize) -> (u32, u32) {
-        (key(self.keys[event]), key(self.values[event]))
+    fn part(&self, events: Range<usize>) -> impl Iterator<Item = (u32, u32, bool)> {
+        let pairs = self.keys[events.clone()].iter().zip(&self.values[events.clone()]);
+        let mask = self.mask;
+        let pair = move |((&id, &value), &conditions)| (key(id), key(value), holds(conditions, mask));
+        pairs.zip(&self.conditions[events]).map(pair)
     }
 }
 
@@ -77,11 +81,12 @@ impl Repeats {
     /// Looks up what the events of a step that enter repeat; no frame has events before `oldest` any more. Keys are
     /// below `keys`.
     pub(super) fn enter(&mut self, keys: usize, events: Pairs<'_>, oldest: u64) {
-        let all = events.keys.len();
         self.newest.make_room(keys);
+        let all = events.keys.len();
         self.entering = events.first_seq;
-        self.before.clear();
         // Room for all of them at once: which of them repeat another is no branch then.
+        self.before.clear();
+        self.before.resize(all, NOT_COUNTED);
         self.repeating.clear();
         self.repeating.resize(all, 0);
         let mut repeating = 0;
@@ -90,25 +95,20 @@ impl Repeats {
             // keys are, and later for these.
             let ahead = |by: usize| {
                 let begin = if from == 0 { 0 } else { from + by };
-                begin.min(all)..all.min(from + by + AHEAD)
+                events.part(begin.min(all)..all.min(from + by + AHEAD))
             };
-            self.newest.approach_heads(events.keys[ahead(2 * AHEAD)].iter().map(|&id| key(id)));
-            for event in ahead(AHEAD) {
-                if holds(events.conditions[event], events.mask) {
-                    let (id, value) = events.pair(event);
-                    self.newest.approach(id, value);
+            self.newest.approach_heads(ahead(2 * AHEAD).map(|(id, ..)| id));
+            ahead(AHEAD).filter(|pair| pair.2).for_each(|(id, value, _)| self.newest.approach(id, value));
+            let part = from..all.min(from + AHEAD);
+            let before = self.before[part.clone()].iter_mut();
+            for (((id, value, counts), before), seq) in
+                events.part(part).zip(before).zip(events.first_seq + from as u64..)
+            {
+                if counts {
+                    *before = self.newest.enter(id, (value, seq + 1), oldest);
+                    self.repeating[repeating] = *before;
+                    repeating += usize::from(*before > oldest);
                 }
-            }
-            for event in from..all.min(from + AHEAD) {
-                let before = if holds(events.conditions[event], events.mask) {
-                    let ((id, value), after) = (events.pair(event), events.first_seq + event as u64 + 1);
-                    self.newest.enter(id, (value, after), oldest)
-                } else {
-                    NOT_COUNTED
-                };
-                self.before.push(before);
-                self.repeating[repeating] = before;
-                repeating += usize::from((before > oldest) & (before != NOT_COUNTED));
             }
         }
         self.repeating.truncate(repeating);

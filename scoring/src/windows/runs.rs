@@ -111,8 +111,9 @@ pub(super) fn order(occurrences: &Occurrences, sources: &[Source<'_>], rows_us: 
     for (block, rows_us) in rows_us.chunks(BLOCK).enumerate() {
         let (first, end) = (block * BLOCK, block * BLOCK + rows_us.len());
         for (source, passed) in sources.iter().zip(&mut passed) {
-            let (act, mut from, to) = (source.act, *passed, source.ends[block]);
-            for event in from..to {
+            let (act, to) = (source.act, source.ends[block]);
+            let mut from = *passed;
+            for event in *passed..to {
                 if occurrences.may_have(block, source.keys[event]) {
                     put(act, from, event);
                     from = event + 1;
@@ -136,5 +137,104 @@ pub(super) fn order(occurrences: &Occurrences, sources: &[Source<'_>], rows_us: 
     }
     for (source, passed) in sources.iter().zip(passed) {
         put(source.act, passed, source.keys.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, HashMap};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A key and a time, in microseconds.
+    type Event = (i64, i64);
+
+    /// Some keys are rare, and some share a place with another.
+    fn events(most: usize) -> impl Strategy<Value = Vec<Event>> {
+        let shared = PLACES as i64;
+        let key = prop_oneof![0..4_i64, shared..shared + 2, 0..9 * shared];
+        let in_order = |mut events: Vec<Event>| {
+            events.sort_by_key(|event| event.1);
+            events
+        };
+        prop::collection::vec((key, 0..100_i64), 0..most).prop_map(in_order)
+    }
+
+    fn columns(events: &[Event]) -> (Vec<i64>, Vec<i64>) {
+        events.iter().copied().unzip()
+    }
+
+    proptest! {
+        #[test]
+        fn rows_see_the_events_of_their_key_that_pass_before_them(
+            rows in events(150),
+            leaving in prop::collection::vec((0..40_i64, events(200)), 1..4),
+            entering in prop::option::of((0..20_i64, events(200))),
+        ) {
+            let (keys, rows_us) = columns(&rows);
+            let tail = |bound_us, enters| {
+                Tail { bound_us, enters, columns: BTreeSet::new(), by_row: false, releases: Vec::new() }
+            };
+            let enters = entering.into_iter().map(|(bound_us, events)| (Act::Enter, tail(bound_us, true), events));
+            let leaves = leaving.into_iter().enumerate()
+                .map(|(frame, (bound_us, events))| (Act::Leave(frame), tail(bound_us, false), events));
+            // After the last row nothing passes; where there is none, all does.
+            let passing = |(act, tail, mut events): (Act, Tail, Vec<Event>)| {
+                events.retain(|event| rows_us.last().is_none_or(|&last_us| event.1 < tail.edge(last_us)));
+                (act, tail, events)
+            };
+            let all: Vec<(Act, Tail, Vec<Event>)> = enters.chain(leaves).map(passing).collect();
+            let passed = |events: &[Event], tail: &Tail, row_us: i64| {
+                events.iter().take_while(|event| event.1 < tail.edge(row_us)).count()
+            };
+            let split: Vec<_> = all.iter().map(|(_, tail, events)| {
+                let last_of_blocks = rows_us.chunks(BLOCK).map(|rows_us| rows_us[rows_us.len() - 1]);
+                let ends: Vec<usize> = last_of_blocks.map(|row_us| passed(events, tail, row_us)).collect();
+                (columns(events), ends)
+            }).collect();
+            let sources: Vec<Source<'_>> = all.iter().zip(&split).map(|((act, tail, _), ((keys, times_us), ends))| {
+                Source { act: *act, keys, times_us, ends, tail }
+            }).collect();
+            let (mut occurrences, mut runs) = (Occurrences::new(), Vec::new());
+            // What was before is forgotten.
+            occurrences.take(&[5; STEP_ROWS]);
+            occurrences.take(&keys);
+            order(&occurrences, &sources, &rows_us, &mut runs);
+
+            // Of each source and key, how many came by; of each source, all that did.
+            let mut came: Vec<(HashMap<i64, usize>, usize)> = vec![Default::default(); all.len()];
+            let mut row = 0;
+            for run in runs {
+                prop_assert!(run.from < run.to);
+                if run.act == Act::Read {
+                    prop_assert_eq!(run.from, row, "rows in order");
+                    for at in run.from..run.to {
+                        for ((_, tail, events), (of_keys, _)) in all.iter().zip(&came) {
+                            let before = &events[..passed(events, tail, rows[at].1)];
+                            let expected = before.iter().filter(|event| event.0 == rows[at].0).count();
+                            prop_assert_eq!(of_keys.get(&rows[at].0).copied().unwrap_or(0), expected);
+                        }
+                    }
+                    row = run.to;
+                } else {
+                    let source = all.iter().position(|(act, ..)| *act == run.act).unwrap();
+                    let (of_keys, count) = &mut came[source];
+                    for event in run.from..run.to {
+                        let (id, _) = all[source].2[event];
+                        let of_key = of_keys.entry(id).or_default();
+                        let nth = all[source].2[..event].iter().filter(|event| event.0 == id).count();
+                        prop_assert_eq!(nth, *of_key, "events of a key in order");
+                        *of_key += 1;
+                        *count += 1;
+                    }
+                }
+            }
+            prop_assert_eq!(row, rows.len());
+            for ((_, _, events), (_, count)) in all.iter().zip(came) {
+                prop_assert_eq!(events.len(), count);
+            }
+        }
     }
 }
