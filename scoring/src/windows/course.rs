@@ -29,6 +29,11 @@ pub(super) struct Moment<'a> {
 }
 
 impl CourseSpec {
+    /// The condition bits of events that pass, if its accumulators ask for them.
+    fn conditions<'a>(&self, passing: &'a Passing) -> &'a [i64] {
+        if self.conditional { passing.column(CONDITIONS) } else { &[] }
+    }
+
     /// The events that enter the frames or leave them, in the order in which they do between two rows. In a delayed frame
     /// an event may enter and leave there; in any other, one that leaves before another enters lets the frame be empty
     /// for a moment.
@@ -41,9 +46,9 @@ impl CourseSpec {
         let leaving = self.leaves.iter().enumerate().map(|(frame, &tail)| (Act::Leave(frame), tail));
         let entering = self.enter.map(|tail| (Act::Enter, tail));
         let source = |(act, tail): (Act, usize)| {
-            let Passing { columns, ends, .. } = &passing[tail];
-            let keys = &columns[KEYS + key];
-            Source { act, keys, times_us: passing[tail].times_us(), ends, tail: &layout.tails[tail] }
+            let passing = &passing[tail];
+            let (keys, times_us) = (passing.column(KEYS + key), passing.column(TIME));
+            Source { act, keys, times_us, ends: &passing.ends, tail: &layout.tails[tail] }
         };
         entering.into_iter().chain(leaving).map(source).collect()
     }
@@ -61,14 +66,16 @@ impl Happening {
         let entering = spec.enter.map(|tail| &passing[tail]);
         if !spec.repeats.is_empty() {
             let leaving = &passing[spec.leaves[0]];
-            let entering_conditions = entering.map_or(rows[CONDITIONS], |e| &e.columns[CONDITIONS]);
-            let entering_events = entering.map_or(rows[TIME].len(), |entering| entering.events);
+            let (entering_events, entering_conditions) = match entering {
+                None => (rows[TIME].len(), if spec.conditional { rows[CONDITIONS] } else { &[] }),
+                Some(entering) => (entering.events, spec.conditions(entering)),
+            };
             let begin = |column: &mut Vec<i64>, conditions: &[i64], events: usize| {
                 column.clear();
-                column.extend_from_slice(if spec.conditional { conditions } else { &[] });
+                column.extend_from_slice(conditions);
                 column.resize(events, 0);
             };
-            begin(&mut self.leaving, &leaving.columns[CONDITIONS], leaving.events);
+            begin(&mut self.leaving, spec.conditions(leaving), leaving.events);
             begin(&mut self.entering, entering_conditions, entering_events);
             let left = match entering {
                 None => &leaving.cuts,
@@ -90,7 +97,7 @@ impl Happening {
         self.bits = if !spec.repeats.is_empty() {
             bits(&self.leaving) | bits(&self.entering)
         } else if spec.conditional {
-            let of_tail = |&tail: &usize| bits(&passing[tail].columns[CONDITIONS]);
+            let of_tail = |&tail: &usize| bits(passing[tail].column(CONDITIONS));
             let of_rows = if entering.is_none() { bits(rows[CONDITIONS]) } else { 0 };
             spec.leaves.iter().chain(&spec.enter).map(of_tail).fold(of_rows, |all, bits| all | bits)
         } else {
@@ -107,9 +114,10 @@ impl Happening {
         let values = placed.column.unwrap_or(any);
         let told = !spec.repeats.is_empty();
         let feed = |tail: &usize, told_of: &'a [i64]| {
-            let Passing { first_seq, columns, .. } = &passing[*tail];
-            let conditions = if told { told_of } else { &columns[conditions] };
-            Feed { first_seq: *first_seq, keys: &columns[any], conditions, values: &columns[values] }
+            let passing = &passing[*tail];
+            let conditions = if told { told_of } else { passing.column(conditions) };
+            let (keys, values) = (passing.column(any), passing.column(values));
+            Feed { first_seq: passing.first_seq, keys, conditions, values }
         };
         let of_rows = if told && spec.enter.is_none() { &self.entering } else { rows[conditions] };
         Course {

@@ -91,7 +91,7 @@ impl WindowState {
     /// The condition bits of an event as it is labelled now, and as it will be.
     fn conditions(&mut self, seq: u64, fraud: bool) -> Result<[i64; 2], ScoreError> {
         let mut bits = Vec::with_capacity(1);
-        self.reservoir.gather(CONDITIONS, seq..seq + 1, None, &mut bits)?;
+        self.reservoir.gather(CONDITIONS, seq..seq + 1, &mut bits)?;
         let label = self.labels.get(&seq).copied();
         Ok([effective(&self.plan, bits[0], label), effective(&self.plan, bits[0], Some(fraud))])
     }
@@ -127,7 +127,7 @@ impl WindowState {
             // difference that others came after it.
             let mut column = |column: usize| {
                 let mut of_event = Vec::with_capacity(1);
-                self.reservoir.gather(column, seq..seq + 1, None, &mut of_event).map(|()| of_event)
+                self.reservoir.gather(column, seq..seq + 1, &mut of_event).map(|()| of_event)
             };
             let keys = column(KEYS + placed.key)?;
             let values = column(placed.column.unwrap_or(TIME))?;

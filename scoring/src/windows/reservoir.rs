@@ -226,32 +226,38 @@ impl Reservoir {
         columns.iter().map(pack).collect()
     }
 
-    /// Some values of `column` from event `from` on, which there is, for somebody who goes through it in order.
-    pub(super) fn next<'a>(
-        &'a mut self,
-        column: usize,
-        from: u64,
-        cursor: &'a mut Cursor,
-    ) -> Result<&'a [i64], ScoreError> {
-        let (first, values) = self.values(column, from, Some(cursor))?;
-        Ok(&values[to_usize(from - first)..])
-    }
-
-    /// The values of `column` for `range`, appended to `out`; with a cursor for somebody who goes through it in order.
+    /// The values of `column` for `range`, appended to `out`.
     pub(super) fn gather(
         &mut self,
         column: usize,
         range: Range<u64>,
-        mut cursor: Option<&mut Cursor>,
         out: &mut Vec<i64>,
     ) -> Result<(), ScoreError> {
         let mut seq = range.start;
         while seq < range.end {
-            let (first, values) = self.values(column, seq, cursor.as_deref_mut())?;
+            let (first, values) = self.values(column, seq)?;
             let from = to_usize(seq - first);
             let to = to_usize(range.end - first).min(values.len());
             out.extend_from_slice(&values[from..to]);
             seq = first + to as u64;
+        }
+        Ok(())
+    }
+
+    /// Takes a cursor on through a column, so that it knows what comes before the event `to`, of which there is all.
+    pub(super) fn read_on(&mut self, column: usize, to: u64, cursor: &mut Cursor) -> Result<(), ScoreError> {
+        while cursor.ahead() < to {
+            let number = cursor.ahead() / SEGMENT_EVENTS;
+            if number == self.open_segment() {
+                let place = |seq: u64| to_usize(seq - number * SEGMENT_EVENTS);
+                cursor.extend(&self.open[column][place(cursor.ahead())..place(to)]);
+            } else {
+                let (family, at) = self.place[column];
+                let id = self.id(family, number);
+                let segment = self.families[family].segment(id, &*self.store)?;
+                let read = segment.read_on((at, column == TIME), to, cursor);
+                read.map_err(|source| ScoreError::Segment { id, source })?;
+            }
         }
         Ok(())
     }
@@ -265,28 +271,18 @@ impl Reservoir {
         if !in_open && before == 0 {
             return Ok(None);
         }
-        let (first, times_us) = self.values(TIME, number * SEGMENT_EVENTS, None)?;
+        let (first, times_us) = self.values(TIME, number * SEGMENT_EVENTS)?;
         Ok(times_us.binary_search(&time_us).ok().map(|at| first + at as u64))
     }
 
-    /// Some of a column, the value of event `seq` among them, and the event of the first of them: of a sealed segment all,
-    /// or what comes next for a cursor.
-    fn values<'a>(
-        &'a mut self,
-        column: usize,
-        seq: u64,
-        cursor: Option<&'a mut Cursor>,
-    ) -> Result<(u64, &'a [i64]), ScoreError> {
+    /// What there is of a column in the segment of event `seq`, and the first event of it.
+    fn values(&mut self, column: usize, seq: u64) -> Result<(u64, &[i64]), ScoreError> {
         let number = seq / SEGMENT_EVENTS;
         let first = number * SEGMENT_EVENTS;
         if number == self.open_segment() {
             return Ok((first, &self.open[column]));
         }
-        let Some(cursor) = cursor else { return Ok((first, self.sealed_column(column, number)?)) };
-        let (family, at) = self.place[column];
-        let id = self.id(family, number);
-        let segment = self.families[family].segment(id, &*self.store)?;
-        segment.around(seq, (at, column == TIME), cursor).map_err(|source| ScoreError::Segment { id, source })
+        Ok((first, self.sealed_column(column, number)?))
     }
 
     /// A column of a sealed segment.
@@ -446,10 +442,12 @@ mod tests {
                     reservoir.keep_unpacked(&[]);
                 }
                 for column in [TIME, CONDITIONS] {
-                    let mut found = Vec::new();
-                    reservoir.gather(column, from..to, Some(&mut cursors[column]), &mut found).unwrap();
-                    let expected: Vec<i64> = (from..to).map(|seq| value(column, seq)).collect();
-                    prop_assert_eq!(found, expected);
+                    let cursor = &mut cursors[column];
+                    cursor.go_to(from);
+                    reservoir.read_on(column, to, cursor).unwrap();
+                    prop_assert!(cursor.ahead() >= to);
+                    let expected: Vec<i64> = (from..cursor.ahead()).map(|seq| value(column, seq)).collect();
+                    prop_assert_eq!(cursor.values(), expected);
                 }
                 from = to;
             }

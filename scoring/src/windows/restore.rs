@@ -77,7 +77,7 @@ impl WindowState {
             let oldest = reads.map(|(_, &seq)| seq).min().unwrap_or(self.reservoir.next_seq());
             for part in parts(oldest..self.reservoir.next_seq()) {
                 let mut ids = Vec::new();
-                self.reservoir.gather(KEYS + index, part.clone(), None, &mut ids).map_err(unreadable)?;
+                self.reservoir.gather(KEYS + index, part.clone(), &mut ids).map_err(unreadable)?;
                 let mut known = ids.iter().map(|&id| key(id)).zip(part);
                 let known = match spec.lender {
                     None => known.all(|(id, seq)| self.dictionaries[index].hold(id, seq)),
@@ -132,7 +132,7 @@ impl WindowState {
         let mut columns: Vec<Vec<i64>> = vec![Vec::new(); self.layout.columns];
         let conditions = (spec.mask > 0).then_some(CONDITIONS);
         for column in [KEYS + spec.key, KEYS + spec.value].into_iter().chain(conditions) {
-            self.reservoir.gather(column, part.clone(), None, &mut columns[column])?;
+            self.reservoir.gather(column, part.clone(), &mut columns[column])?;
         }
         let pairs = spec.pairs(part.start, |column| &columns[column]);
         self.repeats[index].enter(self.words[spec.key].room(), pairs, oldest);
@@ -145,7 +145,7 @@ impl WindowState {
         let frame_from = self.tails[leave];
         let mut column = |column: usize| {
             let mut values = Vec::new();
-            self.reservoir.gather(column, part.clone(), None, &mut values).map(|()| values)
+            self.reservoir.gather(column, part.clone(), &mut values).map(|()| values)
         };
         let keys = column(KEYS + placed.key)?;
         let conditions = match placed.repeats {
@@ -220,7 +220,7 @@ impl WindowState {
             }
         }
         for column in asked {
-            self.reservoir.gather(column, part.clone(), None, &mut columns[column])?;
+            self.reservoir.gather(column, part.clone(), &mut columns[column])?;
         }
         for (row, seq) in (part.start..part.end).enumerate() {
             let id = key(columns[KEYS + dictionary][row]) as usize;

@@ -55,7 +55,7 @@ impl WindowState {
                 None => spec.pairs(first_seq, |column| rows[column]),
                 Some(tail) => {
                     let entering = &self.passing[tail];
-                    spec.pairs(entering.first_seq, |column| &entering.columns[column])
+                    spec.pairs(entering.first_seq, |column| entering.column(column))
                 }
             };
             let oldest = spec.oldest(|tail| self.passing[tail].first_seq);
@@ -140,7 +140,7 @@ impl WindowState {
     fn release(&mut self, layout: &Layout) {
         for (passing, spec) in self.passing.iter().zip(&layout.tails) {
             for &dictionary in &spec.releases {
-                let ids = &passing.columns[KEYS + dictionary];
+                let ids = passing.column(KEYS + dictionary);
                 self.dictionaries[dictionary].release(passing.first_seq, ids);
             }
         }
@@ -151,7 +151,7 @@ impl WindowState {
     fn run_histories(&mut self, silence: &Silence, rows: &[&[i64]], first_seq: u64, outputs: &mut [Column]) {
         let Self { plan, layout, passing, words, kinds, read, .. } = self;
         let (passing, state) = (&passing[silence.tail], &mut words[silence.key]);
-        let (leaving, keys) = (&passing.columns[KEYS + silence.key], rows[KEYS + silence.key]);
+        let (leaving, keys) = (passing.column(KEYS + silence.key), rows[KEYS + silence.key]);
         // Histories are at the end of a row.
         let words = silence.at..layout.words[silence.key];
         let spans = state.spans(&[words]);

@@ -23,31 +23,61 @@ pub(super) struct Segment {
     records: Range<usize>,
 }
 
-/// Values that are unpacked at a time for a [`Cursor`]: few enough that those of all tails stay in the processor's second
-/// cache.
-const PART: usize = 8 * BLOCK;
 const _: () = assert!(SEGMENT.is_multiple_of(BLOCK), "a segment is whole blocks");
 
-/// How far somebody has come who goes through a column in order.
+/// Somebody who goes through a column in order, with what comes next of it.
 #[derive(Debug, Default)]
 pub(super) struct Cursor {
     /// The event of the first of `values`.
     first_seq: u64,
-    /// What is unpacked.
+    /// What is unpacked: to the end of a block, or of what was asked for where all is.
     values: Vec<i64>,
-    /// What comes after it in the segment.
+    /// What comes after it.
     rest: Rest,
 }
 
 /// What of a segment's column is not yet unpacked.
 #[derive(Debug, Clone, Copy, Default)]
 struct Rest {
+    segment: u64,
     /// Where it begins in what is packed.
     at: usize,
     /// Events before it.
     events: usize,
     /// The last of them in a column of times.
     time_us: i64,
+}
+
+impl Cursor {
+    /// Goes to an event, mostly one that it knows or the next.
+    pub(super) fn go_to(&mut self, seq: u64) {
+        let passed = seq.checked_sub(self.first_seq).and_then(|passed| usize::try_from(passed).ok());
+        match passed.filter(|&passed| passed <= self.values.len()) {
+            Some(passed) => drop(self.values.drain(..passed)),
+            None => self.values.clear(),
+        }
+        self.first_seq = seq;
+    }
+
+    /// What it knows, from the event on that it is at.
+    pub(super) fn values(&self) -> &[i64] {
+        &self.values
+    }
+
+    /// As [`Self::values`].
+    pub(super) fn values_mut(&mut self) -> &mut [i64] {
+        &mut self.values
+    }
+
+    /// The first event of which it does not know the value.
+    pub(super) const fn ahead(&self) -> u64 {
+        self.first_seq + self.values.len() as u64
+    }
+
+    /// Takes up what comes next.
+    pub(super) fn extend(&mut self, values: &[i64]) {
+        self.values.extend_from_slice(values);
+    }
 }
 
 /// Spare columns kept: some segments' that were sealed lately, 16 MiB. Labels may unpack many more at once.
@@ -139,29 +169,30 @@ impl Segment {
         Ok(self.unpacked[index].as_deref().unwrap_or_default())
     }
 
-    /// Some of a column, that of event `seq` among them, and the event of the first: all of it where it is unpacked, and
-    /// else what the cursor has, which comes here if it was elsewhere.
-    pub(super) fn around<'a>(
-        &'a self,
-        seq: u64,
+    /// Takes a cursor on through a column, to the event `to` or to the end: where it is not unpacked, some more than that,
+    /// and all that comes before it where the cursor comes from elsewhere.
+    pub(super) fn read_on(
+        &self,
         (index, is_time): (usize, bool),
-        cursor: &'a mut Cursor,
-    ) -> Result<(u64, &'a [i64]), SnapshotError> {
+        to: u64,
+        cursor: &mut Cursor,
+    ) -> Result<(), SnapshotError> {
+        let place = |seq: u64| self.events.min(usize::try_from(seq - self.first_seq).unwrap_or(usize::MAX));
+        let (from, to) = (place(cursor.ahead()), place(to));
         if let Some(values) = &self.unpacked[index] {
-            return Ok((self.first_seq, values));
+            cursor.extend(&values[from..to]);
+            return Ok(());
         }
-        let Cursor { first_seq, values, rest } = cursor;
-        let end = self.first_seq + self.events as u64;
-        if !(self.first_seq..end).contains(first_seq) || seq < *first_seq {
-            (*first_seq, *rest) = (self.first_seq, Rest::default());
-            values.clear();
+        let segment = self.first_seq / SEGMENT_EVENTS;
+        let Cursor { values, rest, .. } = cursor;
+        if (rest.segment, rest.events) != (segment, from) {
+            *rest = Rest { segment, ..Rest::default() };
         }
-        while seq >= *first_seq + values.len() as u64 {
-            *first_seq += values.len() as u64;
-            values.clear();
-            *rest = self.unpack(index, is_time, *rest, PART, values).inspect_err(|_| values.clear())?;
-        }
-        Ok((*first_seq, values))
+        let (known, skipped) = (values.len(), from - rest.events);
+        let most = (to - rest.events).next_multiple_of(BLOCK);
+        *rest = self.unpack(index, is_time, *rest, most, values).inspect_err(|_| values.truncate(known))?;
+        values.drain(known..known + skipped);
+        Ok(())
     }
 
     /// Appends what comes next in a column, where `rest` begins: about `most` values, which are whole blocks, or all there
@@ -199,7 +230,7 @@ impl Segment {
         if events == self.events {
             input.finish()?;
         }
-        Ok(Rest { at, events, time_us })
+        Ok(Rest { at, events, time_us, ..rest })
     }
 
     /// Lets go of what was unpacked.

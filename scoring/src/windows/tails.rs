@@ -14,7 +14,7 @@ use crate::probe::{Probe, Stage};
 /// Events that one tail passes at a time, which bounds memory after a long silence.
 pub(super) const STEP_EVENTS: usize = 16_384;
 /// Times that a tail looks at together.
-const AHEAD: usize = 1_024;
+const AHEAD: u64 = 1_024;
 
 /// Events on their way past a tail in a step.
 #[derive(Debug, Default)]
@@ -25,30 +25,24 @@ pub(super) struct Passing {
     pub(super) ends: Vec<usize>,
     /// Per row, and for the end of the step: how many of them pass before it, where somebody asks for that.
     pub(super) cuts: Vec<usize>,
-    /// The reservoir's columns that the tail reads; the others are empty.
-    pub(super) columns: Vec<Vec<i64>>,
-    /// How far the tail has come in each of them.
-    cursors: Vec<Cursor>,
-    /// The times of events from `first_seq` on: of those that pass, and of some after them.
-    ahead_us: Vec<i64>,
-    /// How far that is.
-    times: Cursor,
+    /// By column of the reservoir, of those that the tail reads and of times: where it is, with what is known of those that
+    /// pass and of some after them.
+    columns: Vec<Cursor>,
 }
 
 impl Passing {
     pub(super) fn new(columns: usize) -> Self {
-        let cursors = (0..columns).map(|_| Cursor::default()).collect();
-        Self { columns: vec![Vec::new(); columns], cursors, ..Self::default() }
+        Self { columns: (0..columns).map(|_| Cursor::default()).collect(), ..Self::default() }
     }
 
-    /// The times of those that pass.
-    pub(super) fn times_us(&self) -> &[i64] {
-        &self.ahead_us[..self.events]
+    /// A column that the tail reads, or times.
+    pub(super) fn column(&self, column: usize) -> &[i64] {
+        &self.columns[column].values()[..self.events]
     }
 
     /// The first event that the tail has not looked at.
     pub(super) fn ahead(&self) -> u64 {
-        self.first_seq + self.ahead_us.len() as u64
+        self.columns[TIME].ahead()
     }
 
     /// How many events have entered before each row, with how many others have left when they do: between two rows,
@@ -57,20 +51,13 @@ impl Passing {
         self.cuts.iter().copied().zip(std::iter::once(0).chain(leaving.cuts.iter().copied()))
     }
 
-    /// Forgets those that have passed, so that the tail is at `seq`.
-    fn go_on(&mut self, seq: u64) {
-        let passed = self.ahead_us.len().min(to_usize(seq - self.first_seq));
-        self.ahead_us.drain(..passed);
-        (self.first_seq, self.events) = (seq, 0);
-    }
-
     /// Counts those that pass before the last row of each block. Returns for how many rows it could say so within
     /// [`STEP_EVENTS`].
     fn place_blocks(&mut self, tail: &Tail, rows_us: &[i64]) -> usize {
         self.ends.clear();
-        let mut passed = 0;
+        let (mut passed, times_us) = (0, self.columns[TIME].values());
         for rows_us in rows_us.chunks(BLOCK) {
-            passed = advance::<8>(&self.ahead_us, passed, tail.edge(rows_us[rows_us.len() - 1]));
+            passed = advance::<8>(times_us, passed, tail.edge(rows_us[rows_us.len() - 1]));
             if passed > STEP_EVENTS {
                 break;
             }
@@ -81,12 +68,12 @@ impl Passing {
 
     /// Counts those that pass before each row.
     fn place_rows(&mut self, tail: &Tail, rows_us: &[i64]) {
-        let Self { events, cuts, ahead_us, .. } = self;
+        let Self { events, cuts, columns, .. } = self;
         cuts.clear();
         cuts.resize(rows_us.len(), 0);
         if *events > 0 {
             let edges: Vec<i64> = rows_us.iter().map(|&row_us| tail.edge(row_us)).collect();
-            place_all(&ahead_us[..*events], &edges, cuts);
+            place_all(&columns[TIME].values()[..*events], &edges, cuts);
         }
         cuts.push(*events);
     }
@@ -118,14 +105,15 @@ impl WindowState {
     /// [`STEP_EVENTS`], or no event.
     fn look_ahead(&mut self, tail: usize, edge_us: i64) -> Result<(), ScoreError> {
         let Self { passing, reservoir, tails, .. } = self;
-        let passing = &mut passing[tail];
-        passing.go_on(tails[tail]);
-        while passing.ahead_us.len() <= STEP_EVENTS
-            && passing.ahead_us.last().is_none_or(|&time_us| time_us < edge_us)
-            && passing.ahead() < reservoir.next_seq()
+        let Passing { first_seq, events, columns, .. } = &mut passing[tail];
+        (*first_seq, *events) = (tails[tail], 0);
+        let times = &mut columns[TIME];
+        times.go_to(*first_seq);
+        while times.values().len() <= STEP_EVENTS
+            && times.values().last().is_none_or(|&time_us| time_us < edge_us)
+            && times.ahead() < reservoir.next_seq()
         {
-            let next = reservoir.next(TIME, passing.ahead(), &mut passing.times)?;
-            passing.ahead_us.extend_from_slice(&next[..next.len().min(AHEAD)]);
+            reservoir.read_on(TIME, reservoir.next_seq().min(times.ahead() + AHEAD), times)?;
         }
         Ok(())
     }
@@ -153,7 +141,7 @@ impl WindowState {
             passing.ends.clear();
             let mut events = 0;
             if spec.enters || entering_is_done {
-                events = advance::<8>(&passing.ahead_us, 0, spec.edge(row_us));
+                events = advance::<8>(passing.columns[TIME].values(), 0, spec.edge(row_us));
                 entering_is_done &= !spec.enters || events <= STEP_EVENTS;
             }
             self.fetch(tail, spec, events.min(STEP_EVENTS), &[])?;
@@ -174,12 +162,13 @@ impl WindowState {
         }
         let range = passing.first_seq..passing.first_seq + events as u64;
         for &column in &spec.columns {
-            let (cursor, values) = (&mut passing.cursors[column], &mut passing.columns[column]);
-            values.clear();
-            self.reservoir.gather(column, range.clone(), Some(cursor), values)?;
+            let cursor = &mut passing.columns[column];
+            cursor.go_to(range.start);
+            self.reservoir.read_on(column, range.end, cursor)?;
         }
         if spec.columns.contains(&CONDITIONS) {
-            relabel(&self.plan, &self.labels, range.clone(), &mut passing.columns[CONDITIONS]);
+            let conditions = &mut passing.columns[CONDITIONS].values_mut()[..events];
+            relabel(&self.plan, &self.labels, range.clone(), conditions);
         }
         self.tails[tail] = range.end;
         Ok(())
@@ -230,10 +219,6 @@ fn place_all(times: &[i64], edges: &[i64], out: &mut [usize]) {
     }
 }
 
-fn to_usize(n: u64) -> usize {
-    usize::try_from(n).expect("live events fit in memory")
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -257,7 +242,8 @@ mod tests {
             let passes = |time: i64, row: i64| time + bound_us < row || enters && time + bound_us == row;
             let expected: Vec<usize> =
                 rows.iter().map(|&row| times.iter().filter(|&&time| passes(time, row)).count()).collect();
-            let mut passing = Passing { ahead_us: times, ..Passing::new(0) };
+            let mut passing = Passing::new(1);
+            passing.columns[TIME].extend(&times);
             prop_assert_eq!(passing.place_blocks(&tail, &rows), rows.len());
             let last_of_blocks = rows.chunks(BLOCK).enumerate().map(|(block, rows)| block * BLOCK + rows.len() - 1);
             prop_assert_eq!(&passing.ends, &last_of_blocks.map(|row| expected[row]).collect::<Vec<_>>());
