@@ -454,6 +454,25 @@ fn a_long_silence_is_worked_off_in_parts() {
     }
 }
 
+/// Before each of some rows fewer events leave than a step may have, and before all of them more.
+#[test]
+fn rows_before_which_many_events_leave_are_taken_few_at_a_time() {
+    let sketch = |i: usize| Sketch {
+        gap_us: if i < 18_000 { SECOND } else { 600 * SECOND },
+        card: u8::try_from(i * 7 % 50).unwrap(),
+        merchant: u8::try_from(i % 3).unwrap(),
+        amount_minor: i64::try_from(i * 31 % 40_000).unwrap() + 1,
+        ip: (!i.is_multiple_of(5)).then(|| u8::try_from(i % 7).unwrap()),
+        device: (!i.is_multiple_of(4)).then(|| u8::try_from(i % 9).unwrap()),
+        place: None,
+    };
+    let list = transactions(&(0..18_200).map(sketch).collect::<Vec<_>>());
+    let verdicts: Vec<_> = [18_010, 18_100].map(|at| Verdict { at, of: 17_990, fraud: at != 18_100 }).into();
+    for cuts in [&[18_020, 18_021][..], &[9_000]] {
+        check(&forgetful_files(), &list, &verdicts, cuts, true);
+    }
+}
+
 /// Long enough for segments to be sealed, read again, forgotten and restored from.
 #[test]
 fn incremental_windows_equal_batch_sql_over_many_segments() {

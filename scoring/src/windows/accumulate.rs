@@ -7,7 +7,7 @@
 //! next events while it waits for those of this one.
 
 use super::drive::Course;
-use super::runs::Run;
+use super::runs::{Order, Run};
 use super::wide;
 
 /// One event as an accumulator sees it.
@@ -61,7 +61,7 @@ pub(super) trait Accumulate {
     /// Asks for what events to come will touch, so that it is near when they do. A hint: changes
     /// nothing.
     #[inline(always)]
-    fn approach(&self, _course: &Course<'_>, _to_come: &[Run]) {}
+    fn approach(&self, _course: &Course<'_>, _order: &Order, _to_come: &[Run]) {}
     /// Takes the event of a row into a key's whole history, if it counts, and writes [`Self::READ`] words.
     #[inline(always)]
     fn live(&mut self, words: &mut [u64], item: Option<Item>, out: &mut [u64]) {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::prefetch::{address, prefetch, prefetch_at};
+use crate::prefetch::{address, prefetch_at};
 
 /// Elements per chunk, as a power of two.
 const CHUNK_BITS: usize = 12;
@@ -122,6 +122,7 @@ impl<T: Clone + Default> Chunked<T> {
         }
     }
 
+    /// As [`Self::ask`], for so many cache lines.
     #[inline(always)]
     fn ask_lines(&self, lines: usize, span: Span, rows: impl Iterator<Item = usize>) {
         for row in rows {
@@ -130,12 +131,6 @@ impl<T: Clone + Default> Chunked<T> {
                 prefetch_at(begin + span.from + line * LINE);
             }
         }
-    }
-
-    /// Asks for the cache line that an element of a row is in. A hint: changes nothing.
-    #[inline(always)]
-    pub(super) fn approach(&self, row: usize, element: usize) {
-        prefetch(&self.chunks[row >> CHUNK_BITS][(row & (CHUNK - 1)) * self.stride + element]);
     }
 
     /// Whether rows are too many for the processor's nearer caches.

@@ -2,7 +2,7 @@
 //! needs.
 //!
 //! Frame of reference, as column stores have it (Zukowski et al., 2006): no dependency between values. In whole bytes
-//! and not in bits, which would be a seventh less for twice the time.
+//! and not in bits, which would be a seventh less for nearly twice the time.
 
 use crate::binary::{Reader, Writer};
 use crate::error::SnapshotError;

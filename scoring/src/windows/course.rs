@@ -120,11 +120,9 @@ impl Happening {
             Feed { first_seq: passing.first_seq, keys, conditions, values }
         };
         let of_rows = if told && spec.enter.is_none() { &self.entering } else { rows[conditions] };
-        Course {
-            leaving: spec.leaves.iter().map(|tail| feed(tail, &self.leaving)).collect(),
-            entering: spec.enter.as_ref().map(|tail| feed(tail, &self.entering)),
-            rows: Feed { first_seq, keys: rows[any], conditions: of_rows, values: rows[values] },
-        }
+        let rows = Feed { first_seq, keys: rows[any], conditions: of_rows, values: rows[values] };
+        let entering = spec.enter.as_ref().map(|tail| feed(tail, &self.entering));
+        Course::new(rows, entering, spec.leaves.iter().map(|tail| feed(tail, &self.leaving)))
     }
 
     /// Whether no event of the step counts for an accumulator that asks for these condition bits.

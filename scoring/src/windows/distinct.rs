@@ -10,7 +10,7 @@ use hashbrown::DefaultHashBuilder;
 
 use super::accumulate::{Accumulate, Item, key};
 use super::drive::Course;
-use super::runs::Run;
+use super::runs::{Order, Run};
 use super::table::{Entry, Table, hash_of_pair, tag};
 
 /// How many different values: `[n, value | times << 32]`, and how often each (key, value) pair occurs whose value is
@@ -126,13 +126,14 @@ impl Accumulate for Distinct {
     const READ: usize = 1;
 
     #[inline(never)]
-    fn approach(&self, course: &Course<'_>, to_come: &[Run]) {
+    fn approach(&self, course: &Course<'_>, order: &Order, to_come: &[Run]) {
         if self.pairs < FAR_PAIRS {
             return;
         }
-        for feed in to_come.iter().map(|&run| course.of(run)) {
-            let pairs = feed.keys.iter().zip(feed.values);
-            pairs.for_each(|(&id, &value)| self.table.approach(self.hash(key(id), key(value))));
+        for &run in to_come {
+            course.each_pair(order, run, |id, value| {
+                self.table.approach(self.hash(key(id), key(value)));
+            });
         }
     }
 
@@ -203,11 +204,11 @@ mod tests {
         let values: Vec<i64> = (0..3 * FAR_PAIRS as i64 / 2).collect();
         let keys = vec![0; values.len()];
         let rows = Feed { first_seq: 0, keys: &keys, conditions: &keys, values: &values };
-        let course = Course { leaving: Vec::new(), entering: None, rows };
+        let course = Course::new(rows, None, std::iter::empty());
         for sign in [1, -1] {
             for (at, &value) in values.iter().enumerate() {
-                let to_come = Run { act: Act::Read, from: at, to: values.len().min(at + 8) };
-                distinct.approach(&course, &[to_come]);
+                let to_come = Run { act: Some(Act::Read), from: at, to: values.len().min(at + 8) };
+                distinct.approach(&course, &Order::default(), &[to_come]);
                 distinct.apply(&mut words, sign, Item { seq: 0, key: 0, value, valid: true });
                 let passed = at as u64 + 1;
                 assert_eq!(words[0], if sign > 0 { passed } else { values.len() as u64 - passed });

@@ -1,11 +1,12 @@
 //! Takes an accumulator through a batch: one loop for all kinds, made anew for each by the compiler.
 
+use std::hint::select_unpredictable;
 use std::ops::Range;
 
 use super::accumulate::{Accumulate, History, Item, key};
 use super::chunked::{AHEAD, Chunked, Span};
 use super::read::Read;
-use super::runs::{Act, Run};
+use super::runs::{Act, LEAVES, Order, READS, Run, Step};
 
 /// Rows in order, with what one accumulator needs of them.
 #[derive(Debug, Clone, Copy)]
@@ -78,46 +79,63 @@ pub(super) const fn holds(conditions: i64, mask: u64) -> bool {
 /// The events and rows of a step as an accumulator sees them.
 #[derive(Debug, Clone)]
 pub(super) struct Course<'a> {
-    /// Those that leave, by frame.
-    pub(super) leaving: Vec<Feed<'a>>,
-    /// Those that enter; `None` where rows do.
-    pub(super) entering: Option<Feed<'a>>,
-    pub(super) rows: Feed<'a>,
+    /// By [`Act::number`].
+    feeds: Vec<Feed<'a>>,
+    /// Whether rows enter.
+    pub(super) rows_enter: bool,
 }
 
 impl<'a> Course<'a> {
-    /// The events or rows of a run.
-    #[inline]
-    pub(super) fn of(&self, run: Run) -> Feed<'a> {
-        self.all(run.act).part(run.from..run.to)
+    /// Where no events enter, rows do.
+    pub(super) fn new(
+        rows: Feed<'a>,
+        entering: Option<Feed<'a>>,
+        leaving: impl Iterator<Item = Feed<'a>>,
+    ) -> Self {
+        let feeds = [rows, entering.unwrap_or(Feed::NONE)].into_iter().chain(leaving).collect();
+        Self { feeds, rows_enter: entering.is_none() }
     }
 
-    /// The keys of a run.
+    /// All that do this.
     #[inline]
-    pub(super) fn keys(&self, run: Run) -> &'a [i64] {
-        &self.all(run.act).keys[run.from..run.to]
+    pub(super) fn all(&self, act: Act) -> &Feed<'a> {
+        &self.feeds[act.number()]
     }
 
-    /// The arguments of a run.
-    #[inline]
-    pub(super) fn values(&self, run: Run) -> &'a [i64] {
-        &self.all(run.act).values[run.from..run.to]
+    /// The one of which a step is.
+    #[inline(always)]
+    pub(super) fn of(&self, step: Step) -> &Feed<'a> {
+        &self.feeds[step.act()]
     }
 
+    /// Calls a function with the key and the argument of each event and row of a run.
     #[inline]
-    fn all(&self, act: Act) -> &Feed<'a> {
-        match act {
-            Act::Enter => self.entering.as_ref().expect("they are some"),
-            Act::Leave(frame) => &self.leaving[frame],
-            Act::Read => &self.rows,
+    pub(super) fn each_pair(&self, order: &Order, run: Run, mut call: impl FnMut(i64, i64)) {
+        let range = run.from..run.to;
+        match run.act {
+            Some(act) => {
+                let feed = self.all(act).part(range);
+                feed.keys.iter().zip(feed.values).for_each(|(&id, &value)| call(id, value));
+            }
+            None => order.steps[range].iter().for_each(|&step| {
+                let feed = self.of(step);
+                call(feed.keys[step.event()], feed.values[step.event()]);
+            }),
         }
+    }
+
+    /// 1 for an event that enters, -1 for one that leaves, and for a row 1 where rows enter and 0 where they do not.
+    #[inline(always)]
+    pub(super) fn sign(&self, step: Step) -> i64 {
+        let of_others = select_unpredictable(step.act() < LEAVES, 1, -1);
+        select_unpredictable(step.act() == READS, i64::from(self.rows_enter), of_others)
     }
 }
 
 /// What happens in frames that end together, in order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Walk<'a> {
-    pub(super) runs: &'a [Run],
+    pub(super) order: &'a Order,
     /// How many rows are read.
     pub(super) rows: usize,
     /// What they will touch of a key's row, mostly: where events enter and rows are read, and then where events leave each
@@ -131,14 +149,15 @@ impl<'a> Walk<'a> {
     pub(super) fn parts(self) -> impl Iterator<Item = (Run, &'a [Run])> {
         // How many runs were asked for, and events in them that are yet to come.
         let (mut asked, mut to_come) = (0, 0);
-        self.runs.iter().map(move |&run| {
+        let runs = self.order.runs.as_slice();
+        runs.iter().map(move |&run| {
             let from = asked;
-            while asked < self.runs.len() && to_come < run.len() + AHEAD {
-                to_come += self.runs[asked].len();
+            while asked < runs.len() && to_come < run.len() + AHEAD {
+                to_come += runs[asked].len();
                 asked += 1;
             }
             to_come -= run.len();
-            (run, &self.runs[from..asked])
+            (run, &runs[from..asked])
         })
     }
 
@@ -150,19 +169,23 @@ impl<'a> Walk<'a> {
         if self.spans.is_empty() {
             return;
         }
-        for &run in to_come {
-            let span = match run.act {
-                Act::Enter | Act::Read => 0,
-                Act::Leave(frame) => frame + 1,
-            };
-            state.ask(self.spans[span], course.keys(run).iter().map(|&id| key(id) as usize));
+        let span = |act: usize| self.spans[(act + 1).saturating_sub(LEAVES)];
+        let ask = |act: usize, keys: &[i64]| state.ask(span(act), keys.iter().map(|&id| key(id) as usize));
+        for run in to_come {
+            match run.act {
+                Some(act) => ask(act.number(), &course.all(act).keys[run.from..run.to]),
+                None => self.order.steps[run.from..run.to].iter().for_each(|&step| {
+                    ask(step.act(), &course.of(step).keys[step.event()..=step.event()]);
+                }),
+            }
         }
     }
 }
 
-/// Room for what is read of `rows` rows, of `words` words each. What is in it is to be written over.
+/// Room for what is read of `rows` rows, of `words` words each, and of one more, for what is no row's. What is in it is to
+/// be written over.
 pub(super) fn room_for(rows: usize, words: usize, out: &mut Vec<u64>) -> &mut [u64] {
-    let room = rows * words;
+    let room = (rows + 1) * words;
     if out.len() < room {
         out.resize(room, 0);
     }
@@ -179,17 +202,21 @@ pub(super) fn drive<'a, A: Accumulate>(
     out: &'a mut Vec<u64>,
 ) -> Read<'a> {
     let out = room_for(walk.rows, A::READ, out);
-    let rows_enter = course.entering.is_none();
     for (run, to_come) in walk.parts() {
         walk.approach(state, course, to_come);
-        accumulator.approach(course, to_come);
-        let feed = course.of(run);
-        match run.act {
+        accumulator.approach(course, walk.order, to_come);
+        let range = run.from..run.to;
+        let Some(act) = run.act else {
+            one_by_one(accumulator, state, place, course, &walk.order.steps[range], out);
+            continue;
+        };
+        let feed = course.all(act).part(range);
+        match act {
             Act::Enter => pass::<A, 1>(accumulator, state, place, feed),
             Act::Leave(_) => pass::<A, -1>(accumulator, state, place, feed),
             Act::Read => {
                 let out = &mut out[run.from * A::READ..run.to * A::READ];
-                if rows_enter {
+                if course.rows_enter {
                     read::<A, true>(accumulator, state, place, feed, out);
                 } else {
                     read::<A, false>(accumulator, state, place, feed, out);
@@ -232,6 +259,33 @@ fn read<A: Accumulate, const ENTER: bool>(
     }
 }
 
+/// Takes events and rows one by one, without a branch on what they do, which nobody could guess.
+#[inline(never)]
+fn one_by_one<A: Accumulate>(
+    accumulator: &mut A,
+    state: &mut Chunked<u64>,
+    place: Place,
+    course: &Course<'_>,
+    steps: &[Step],
+    out: &mut [u64],
+) {
+    let of_none = out.len() / A::READ - 1;
+    for &step in steps {
+        let (Feed { first_seq, keys, conditions, values }, event) = (course.of(step), step.event());
+        let item = Item {
+            seq: first_seq + event as u64,
+            key: key(keys[event]),
+            value: values[event],
+            valid: holds(conditions[event], place.valid_mask),
+        };
+        let counts = i64::from(holds(conditions[event], place.mask));
+        let words = state.part_mut(item.key as usize, place.at, A::WORDS);
+        accumulator.apply(words, course.sign(step) & counts.wrapping_neg(), item);
+        let row = select_unpredictable(step.act() == READS, event, of_none);
+        accumulator.read(words, &mut out[row * A::READ..][..A::READ]);
+    }
+}
+
 /// As [`drive`], where no event counts: only reads.
 pub(super) fn read_only<'a, A: Accumulate>(
     accumulator: &mut A,
@@ -242,7 +296,7 @@ pub(super) fn read_only<'a, A: Accumulate>(
 ) -> Read<'a> {
     let count = rows.keys.len();
     let out = room_for(count, A::READ, out);
-    read::<A, false>(accumulator, state, place, rows, out);
+    read::<A, false>(accumulator, state, place, rows, &mut out[..count * A::READ]);
     Read::of(out, count, A::READ)
 }
 

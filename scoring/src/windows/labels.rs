@@ -9,7 +9,7 @@ use super::kind::{Kind, with_accumulator};
 use super::layout::Leave;
 use super::records::LabelRecord;
 use super::reservoir::{CONDITIONS, KEYS, TIME};
-use super::runs::{Act, Run};
+use super::runs::{Act, Order, Run};
 use super::spec::WindowPlan;
 use super::state::WindowState;
 use crate::error::ScoreError;
@@ -59,8 +59,7 @@ impl WindowState {
         let last_us = times_us.get(last_row).copied().unwrap_or(i64::MAX);
         let conditions = self.conditions(seq, label.fraud)?;
         let entered = |enter: usize| {
-            let edge_us = last_us.saturating_sub(self.layout.tails[enter].bound_us);
-            seq < self.tails[enter] || label.window_time_us <= edge_us
+            seq < self.tails[enter] || label.window_time_us < self.layout.tails[enter].edge(last_us)
         };
         Ok(self.layout.placed.iter().any(|placed| {
             let Leave::Tail(tail) = placed.leave else { return false };
@@ -137,9 +136,10 @@ impl WindowState {
                 conditions: &conditions[of..=of],
                 values: &values,
             };
-            let course = Course { leaving: vec![as_it(0)], entering: Some(as_it(1)), rows: Feed::NONE };
-            let runs = [Act::Leave(0), Act::Enter].map(|act| Run { act, from: 0, to: 1 });
-            let walk = Walk { runs: &runs, rows: 0, spans: &[] };
+            let course = Course::new(Feed::NONE, Some(as_it(1)), [as_it(0)].into_iter());
+            let runs = [Act::Leave(0), Act::Enter].map(|act| Run { act: Some(act), from: 0, to: 1 });
+            let order = Order { runs: runs.to_vec(), steps: Vec::new() };
+            let walk = Walk { order: &order, rows: 0, spans: &[] };
             self.counted[index] = true;
             let (state, read) = (&mut self.words[placed.key], &mut self.read);
             with_accumulator!(&mut self.kinds[index], accumulator => {

@@ -3,11 +3,13 @@
 //! Each is what [`Count`] and [`IntSum`] say; together they find the row of a key once per event, and not
 //! once each. Those of several frames that end together are entered at once.
 
+use std::hint::select_unpredictable;
+
 use super::accumulate::{Accumulate as _, Count, IntSum, key, times};
 use super::chunked::Chunked;
-use super::drive::{Course, Walk, holds, room_for};
+use super::drive::{Course, Feed, Walk, holds, room_for};
 use super::read::Read;
-use super::runs::Act;
+use super::runs::{Act, LEAVES, READS, Step};
 
 /// A sum.
 #[derive(Debug)]
@@ -134,22 +136,60 @@ impl Lanes<'_> {
         let whole = (self.at, self.frames * width);
         for (run, to_come) in walk.parts() {
             walk.approach(state, course, to_come);
-            let feed = course.of(run);
-            let sums = sums.each_ref().map(|sum| (sum.mask, sum.course.values(run)));
+            let range = run.from..run.to;
+            let Some(act) = run.act else {
+                self.one_by_one::<ALL, COUNTS, SUMS>(state, course, &walk.order.steps[range], out);
+                continue;
+            };
+            let feed = course.all(act).part(range.clone());
+            let sums = sums.each_ref().map(|sum| (sum.mask, &sum.course.all(act).values[range.clone()]));
             let events = Events { keys: feed.keys, conditions: feed.conditions, counts, sums };
-            match run.act {
+            match act {
                 Act::Enter => pass::<1, ALL, COUNTS, SUMS>(state, whole, events),
                 Act::Leave(frame) => {
                     pass::<-1, ALL, COUNTS, SUMS>(state, (self.at + frame * width, width), events);
                 }
                 Act::Read => {
                     let out = &mut out[run.from * stride..run.to * stride];
-                    match (course.entering.is_none(), self.frames) {
+                    match (course.rows_enter, self.frames) {
                         (true, 1) => read::<true, false, ALL, COUNTS, SUMS>(state, whole, events, out),
                         (true, _) => read::<true, true, ALL, COUNTS, SUMS>(state, whole, events, out),
                         (false, _) => read::<false, true, ALL, COUNTS, SUMS>(state, whole, events, out),
                     }
                 }
+            }
+        }
+    }
+
+    /// Takes events and rows one by one. Of one frame there is no branch on what they do, which nobody could guess.
+    #[inline(never)]
+    fn one_by_one<const ALL: bool, const COUNTS: usize, const SUMS: usize>(
+        &self,
+        state: &mut Chunked<u64>,
+        course: &Course<'_>,
+        steps: &[Step],
+        out: &mut [u64],
+    ) {
+        let (width, stride) = (Self::width(COUNTS, SUMS), Self::read(COUNTS, SUMS) * self.frames);
+        let counts: [u64; COUNTS] = self.counts.as_slice().try_into().expect("just so many");
+        let sums: &[Summed<'_>; SUMS] = self.sums.as_slice().try_into().expect("just so many");
+        let of_none = out.len() / stride - 1;
+        for &step in steps {
+            let (Feed { keys, conditions, .. }, event) = (course.of(step), step.event());
+            let conditions = conditions[event];
+            let sign =
+                |mask: u64| course.sign(step) & i64::from(ALL || holds(conditions, mask)).wrapping_neg();
+            let summed = sums.each_ref().map(|sum| {
+                let sign = sign(sum.mask);
+                (sign, times(sum.course.of(step).values[event], sign))
+            });
+            let (key, added) = (key(keys[event]) as usize, (counts.map(sign), summed));
+            if self.frames > 1 && step.act() >= LEAVES {
+                apply(state.part_mut(key, self.at + (step.act() - LEAVES) * width, width), &added);
+            } else {
+                let row = select_unpredictable(step.act() == READS, event, of_none);
+                let own = state.part_mut(key, self.at, self.frames * width);
+                apply_and_read(own, &added, &mut out[row * stride..][..stride]);
             }
         }
     }
@@ -185,13 +225,23 @@ fn read<const ENTER: bool, const SEVERAL: bool, const ALL: bool, const COUNTS: u
     let stride = words / width * read;
     for ((key, added), out) in rows.added::<1, ALL>().zip(out.chunks_exact_mut(stride)) {
         let added = if ENTER { added } else { ([0; COUNTS], [(0, 0); SUMS]) };
-        let own = state.part_mut(key, at, words);
-        for (own, out) in own.chunks_exact_mut(width).zip(out.chunks_exact_mut(read)) {
-            // Not read back from the row: a processor cannot forward what several stores wrote to one load.
-            let (counts, sums) = apply(own, &added);
-            out[..COUNTS].copy_from_slice(&counts);
-            out[COUNTS..].copy_from_slice(sums.as_flattened());
-        }
+        apply_and_read(state.part_mut(key, at, words), &added, out);
+    }
+}
+
+/// Adds to the counts and sums of frames, whose words these are, and writes what is read of them.
+#[inline(always)]
+fn apply_and_read<const COUNTS: usize, const SUMS: usize>(
+    words: &mut [u64],
+    added: &Added<COUNTS, SUMS>,
+    out: &mut [u64],
+) {
+    let (width, read) = (Lanes::width(COUNTS, SUMS), Lanes::read(COUNTS, SUMS));
+    for (own, out) in words.chunks_exact_mut(width).zip(out.chunks_exact_mut(read)) {
+        // Not read back from the row: a processor cannot forward what several stores wrote to one load.
+        let (counts, sums) = apply(own, added);
+        out[..COUNTS].copy_from_slice(&counts);
+        out[COUNTS..].copy_from_slice(sums.as_flattened());
     }
 }
 

@@ -1,6 +1,7 @@
 //! Lines of values, each with the newest event that has it.
 //!
-//! A key has one, or more where its values are more. A value's hash says which of its key's lines it belongs in: mostly all that is known of it is in that one cache line.
+//! A key has one, or more where its values are more. A value's hash says which of its key's lines it belongs in: mostly
+//! all that is known of it is in that one cache line.
 //! Where no place is left there, it is in the next line that has one, and each line on the way says until when one has
 //! to look further. No value is taken out when its event is not needed any more: another takes its place.
 
@@ -41,18 +42,18 @@ pub(super) struct Lines {
     lines: Chunked<Line>,
     /// Lines that are somebody's, or were.
     used: usize,
-    /// Those that are nobody's any more: the first of each run, by how many lines it is.
+    /// Those that are nobody's any more: the first of each stretch, by how many lines it is.
     vacant: BTreeMap<usize, Vec<usize>>,
 }
 
 /// Which lines are those of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct Stretch {
     first: usize,
     count: usize,
 }
 
-impl Run {
+impl Stretch {
     /// From a word.
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation)] // as it was made
@@ -204,43 +205,48 @@ impl Lines {
 
     /// Asks for the line of a value. A hint: changes nothing.
     #[inline(always)]
-    pub(super) fn approach(&self, run: Run, value: u32) {
-        prefetch(self.line(run.home(value)));
+    pub(super) fn approach(&self, stretch: Stretch, value: u32) {
+        prefetch(self.line(stretch.home(value)));
     }
 
-    /// As [`Since::enter`], in the lines of a key; `None` where that of the value alone cannot tell.
+    /// As [`Line::enter`], in the lines of a key; `None` where that of the value alone cannot tell.
     #[inline(always)]
-    pub(super) fn enter(&mut self, run: Run, since: Since, held: Held) -> Option<u64> {
-        self.line_mut(run.home(held.0)).enter(since, held)
+    pub(super) fn enter(&mut self, stretch: Stretch, since: Since, held: Held) -> Option<u64> {
+        self.line_mut(stretch.home(held.0)).enter(since, held)
     }
 
     /// As [`Self::enter`], for a value that its line alone cannot tell of; `None` if it is not there and the key should
     /// have more lines.
-    pub(super) fn enter_further(&mut self, run: Run, since: Since, (value, after): Held) -> Option<u64> {
-        for (passed, at) in run.way(value).enumerate() {
+    pub(super) fn enter_further(
+        &mut self,
+        stretch: Stretch,
+        since: Since,
+        (value, after): Held,
+    ) -> Option<u64> {
+        for (passed, at) in stretch.way(value).enumerate() {
             let line = self.line_mut(at);
             let (found, _) = line.seek(since, value);
             if found > 0 {
                 let known = &mut line.afters[found.trailing_zeros() as usize];
                 let before = since.at(std::mem::replace(known, since.to(after)));
-                run.way(value).take(passed).for_each(|at| self.line_mut(at).pass(since, after));
+                stretch.way(value).take(passed).for_each(|at| self.line_mut(at).pass(since, after));
                 return Some(before);
             }
             if !line.is_passed(since) {
                 break;
             }
         }
-        if self.are_few(run, since, value) {
+        if self.are_few(stretch, since, value) {
             return None;
         }
-        self.put(run, since, (value, after));
+        self.put(stretch, since, (value, after));
         Some(0)
     }
 
     /// Puts a value that is not there into its line or the next that has a place, where lines
     /// [are not few](Self::are_few).
-    fn put(&mut self, run: Run, since: Since, held: Held) {
-        for at in run.way(held.0) {
+    fn put(&mut self, stretch: Stretch, since: Since, held: Held) {
+        for at in stretch.way(held.0) {
             let line = self.line_mut(at);
             if line.put(since, held) {
                 return;
@@ -251,19 +257,19 @@ impl Lines {
     }
 
     /// Whether a key should have more lines, as one knows from that of a value for which no place is left there.
-    fn are_few(&self, run: Run, since: Since, value: u32) -> bool {
+    fn are_few(&self, stretch: Stretch, since: Since, value: u32) -> bool {
         // Others than that line, if there are enough: what is in it is not like what is in any.
-        let some = run.way(value).skip(1).chain([run.home(value)]).take(LOOKED_AT);
+        let some = stretch.way(value).skip(1).chain([stretch.home(value)]).take(LOOKED_AT);
         let short = |(lines, values)| values > MANY * lines;
-        short(self.fill(since, some)) && short(self.fill(since, run.all()))
+        short(self.fill(since, some)) && short(self.fill(since, stretch.all()))
     }
 
     /// Whether a key should have fewer lines. `any` chooses those that are looked at first.
-    pub(super) fn are_many(&self, run: Run, since: Since, any: u32) -> bool {
+    pub(super) fn are_many(&self, stretch: Stretch, since: Since, any: u32) -> bool {
         let idle = |(lines, values)| values <= FEW * lines;
-        run.count > 1
-            && idle(self.fill(since, run.way(any).take(LOOKED_AT)))
-            && idle(self.fill(since, run.all()))
+        stretch.count > 1
+            && idle(self.fill(since, stretch.way(any).take(LOOKED_AT)))
+            && idle(self.fill(since, stretch.all()))
     }
 
     /// How many some lines are, and how many values are in them.
@@ -273,18 +279,18 @@ impl Lines {
     }
 
     /// Gives lines to a key, so many that these values fit in them and more; `None` if that would be too many.
-    pub(super) fn take(&mut self, since: Since, held: &[Held]) -> Option<Run> {
+    pub(super) fn take(&mut self, since: Since, held: &[Held]) -> Option<Stretch> {
         let count = if held.len() > ALONE { rounded(held.len().div_ceil(LAID_OUT)) } else { 1 };
         if count > MOST {
             return None;
         }
         let vacant = self.vacant.get_mut(&count).and_then(Vec::pop);
-        let run = Run { first: vacant.unwrap_or_else(|| self.make(count)), count };
-        run.all().for_each(|at| *self.line_mut(at) = Line::default());
+        let stretch = Stretch { first: vacant.unwrap_or_else(|| self.make(count)), count };
+        stretch.all().for_each(|at| *self.line_mut(at) = Line::default());
         for &held in held {
-            self.put(run, since, held);
+            self.put(stretch, since, held);
         }
-        Some(run)
+        Some(stretch)
     }
 
     /// Makes new lines, and returns the first.
@@ -295,9 +301,9 @@ impl Lines {
     }
 
     /// Takes its lines from a key, and appends the values in them that are needed.
-    pub(super) fn give_back(&mut self, run: Run, since: Since, held: &mut Vec<Held>) {
-        run.all().for_each(|at| held.extend(self.line(at).held(since)));
-        self.vacant.entry(run.count).or_default().push(run.first);
+    pub(super) fn give_back(&mut self, stretch: Stretch, since: Since, held: &mut Vec<Held>) {
+        stretch.all().for_each(|at| held.extend(self.line(at).held(since)));
+        self.vacant.entry(stretch.count).or_default().push(stretch.first);
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@
 //! - [`accumulate`]: what is kept per key, with [`wide`] numbers in [`chunked`] rows; [`distinct`]: the same
 //!   for different values; [`ordered`]: for the oldest, smallest and largest one; [`kind`]: one of them all.
 //! - [`repeats`]: which events bring a value that their frame does not have, where frames are long, from the [`newest`]
-//!   event of each, in the row of a key, in [`lines`] or in a table.
+//!   event of each, in [`lines`] of its key or in a table.
 //! - [`state`]: all of it, moved on from batch to batch.
 //! - [`tails`]: which events pass which tail before which row.
 //! - [`run`]: a step through all of them; [`drive`]: the loop that takes each through it.

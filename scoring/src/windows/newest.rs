@@ -8,8 +8,9 @@ use hashbrown::DefaultHashBuilder;
 
 use super::accumulate::key;
 use super::chunked::{AHEAD, Chunked};
-use super::lines::{Held, LINE_BYTES, Lines, REACH, Run, Since};
+use super::lines::{Held, LINE_BYTES, Lines, REACH, Since, Stretch};
 use super::table::{Entry, Table, hash_of_pair, tag};
+use crate::prefetch::prefetch;
 
 /// Where the values of a key are.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +18,7 @@ enum Place {
     /// Nowhere: it has none yet.
     Nowhere,
     /// In lines of its own.
-    Lines(Run),
+    Lines(Stretch),
     /// In the table of all keys, until no frame has an event of the key. The base is one more than its newest event then.
     Table,
 }
@@ -28,7 +29,7 @@ impl Place {
         match word {
             0 => Self::Nowhere,
             u64::MAX => Self::Table,
-            run => Self::Lines(Run::of(run)),
+            stretch => Self::Lines(Stretch::of(stretch)),
         }
     }
 
@@ -36,7 +37,7 @@ impl Place {
         match self {
             Self::Nowhere => 0,
             Self::Table => u64::MAX,
-            Self::Lines(run) => run.word(),
+            Self::Lines(stretch) => stretch.word(),
         }
     }
 }
@@ -90,7 +91,7 @@ impl Newest {
         }
     }
 
-    /// Makes sure that there is room for keys below `keys`, which is what it then has or less.
+    /// Makes sure that there is room for all keys below `keys`.
     pub(super) fn make_room(&mut self, keys: usize) {
         self.heads.grow(keys);
     }
@@ -104,7 +105,7 @@ impl Newest {
     #[inline(always)]
     pub(super) fn approach_heads(&self, ids: impl Iterator<Item = u32>) {
         if self.heads.is_far() {
-            ids.for_each(|id| self.heads.approach(id as usize, 0));
+            ids.for_each(|id| prefetch(self.heads.only(id as usize)));
         }
     }
 
@@ -113,7 +114,7 @@ impl Newest {
     pub(super) fn approach(&self, id: u32, value: u32) {
         match Place::of(self.head(id).place) {
             Place::Nowhere => {}
-            Place::Lines(run) => self.lines.approach(run, value),
+            Place::Lines(stretch) => self.lines.approach(stretch, value),
             Place::Table => self.table.approach(hash_of_pair(&self.hasher, id, value)),
         }
     }
@@ -134,8 +135,8 @@ impl Newest {
     pub(super) fn enter(&mut self, id: u32, (value, after): Held, oldest: u64) -> u64 {
         let Head { base, place } = self.head(id);
         let entered = match Place::of(place) {
-            Place::Lines(run) if after - base <= REACH => {
-                self.lines.enter(run, Since { base, oldest }, (value, after))
+            Place::Lines(stretch) if after - base <= REACH => {
+                self.lines.enter(stretch, Since { base, oldest }, (value, after))
             }
             _ => None,
         };
@@ -147,8 +148,8 @@ impl Newest {
     fn enter_other(&mut self, id: u32, (value, after): Held, oldest: u64) -> u64 {
         let Head { base, place } = self.head(id);
         match Place::of(place) {
-            Place::Lines(run) if after - base <= REACH => {
-                let entered = self.lines.enter_further(run, Since { base, oldest }, (value, after));
+            Place::Lines(stretch) if after - base <= REACH => {
+                let entered = self.lines.enter_further(stretch, Since { base, oldest }, (value, after));
                 entered.unwrap_or_else(|| self.enter_elsewhere(id, (value, after), oldest))
             }
             Place::Table if base > oldest => {
@@ -189,14 +190,14 @@ impl Newest {
         let mut held = std::mem::take(&mut self.moving);
         held.clear();
         match Place::of(place) {
-            Place::Lines(run) => self.lines.give_back(run, Since { base, oldest }, &mut held),
+            Place::Lines(stretch) => self.lines.give_back(stretch, Since { base, oldest }, &mut held),
             // It comes here from the table when none of them is needed.
             Place::Nowhere | Place::Table => {}
         }
         let since = Since { base: oldest.max(after.saturating_sub(REACH)), oldest };
         let within_reach = held.iter().all(|&(_, after)| after > since.base);
-        let (base, place) = if within_reach && let Some(run) = self.lines.take(since, &held) {
-            (since.base, Place::Lines(run))
+        let (base, place) = if within_reach && let Some(stretch) = self.lines.take(since, &held) {
+            (since.base, Place::Lines(stretch))
         } else {
             for (at, &(value, after)) in held.iter().enumerate() {
                 if let Some(&(value, _)) = held.get(at + AHEAD) {
@@ -213,8 +214,8 @@ impl Newest {
     /// Takes lines from a key that has more than it needs, which may be asked of each key in turn, now and then.
     pub(super) fn look_after(&mut self, id: u32, turn: u64, (after, oldest): (u64, u64)) {
         let Head { base, place } = self.head(id);
-        if let Place::Lines(run) = Place::of(place)
-            && self.lines.are_many(run, Since { base, oldest }, key(turn.cast_signed()))
+        if let Place::Lines(stretch) = Place::of(place)
+            && self.lines.are_many(stretch, Since { base, oldest }, key(turn.cast_signed()))
         {
             self.lay_out(id, after, oldest);
         }
@@ -235,7 +236,7 @@ impl Newest {
     #[cfg(test)]
     pub(super) fn lines_of(&self, id: u32) -> usize {
         match Place::of(self.head(id).place) {
-            Place::Lines(run) => run.count(),
+            Place::Lines(stretch) => stretch.count(),
             Place::Nowhere | Place::Table => 0,
         }
     }

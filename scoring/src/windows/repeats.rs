@@ -34,6 +34,9 @@ pub(super) struct Repeats {
     repeating: Vec<u64>,
 }
 
+/// Events looked up, and asked for ahead, in turn.
+const IN_TURN: usize = 8;
+
 /// What [`Repeats`] has in place of the event before for one that does not count.
 const NOT_COUNTED: u64 = u64::MAX;
 
@@ -90,16 +93,16 @@ impl Repeats {
         self.repeating.clear();
         self.repeating.resize(all, 0);
         let mut repeating = 0;
-        for from in (0..all).step_by(AHEAD) {
+        for from in (0..all).step_by(IN_TURN) {
             // Some at a time, so that the processor waits for as many as it can: first for what says where the values of
             // keys are, and later for these.
             let ahead = |by: usize| {
                 let begin = if from == 0 { 0 } else { from + by };
-                events.part(begin.min(all)..all.min(from + by + AHEAD))
+                events.part(begin.min(all)..all.min(from + by + IN_TURN))
             };
             self.newest.approach_heads(ahead(2 * AHEAD).map(|(id, ..)| id));
             ahead(AHEAD).filter(|pair| pair.2).for_each(|(id, value, _)| self.newest.approach(id, value));
-            let part = from..all.min(from + AHEAD);
+            let part = from..all.min(from + IN_TURN);
             let before = self.before[part.clone()].iter_mut();
             for (((id, value, counts), before), seq) in
                 events.part(part).zip(before).zip(events.first_seq + from as u64..)
@@ -395,7 +398,7 @@ mod tests {
         assert_eq!([before(7, 0, 0), before(8, 1, 0), before(7, 2, 0)], [0, 0, 1]);
         assert_eq!([before(9, far, 0), before(8, far + 1, 0), before(7, far + 2, 0)], [0, 2, 3]);
         assert_eq!([before(7, far + 3, 0), before(9, far + 4, 0)], [far as u64 + 3, far as u64 + 1]);
-        // What is in the words and in the table, and is not held any more, is as good as forgotten.
+        // What is in lines and in the table, and is not held any more, is as good as forgotten.
         let farther = 2 * far;
         assert!([7, 8, 9].iter().all(|&value| before(value, farther, far + 6) <= far as u64 + 6));
     }

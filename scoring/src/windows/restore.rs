@@ -12,7 +12,7 @@ use super::labels::relabel;
 use super::layout::{Layout, Leave, Placed, RepeatsOf};
 use super::records::KeyOf;
 use super::reservoir::{CONDITIONS, KEYS, Reservoir, TIME};
-use super::runs::{Act, Run};
+use super::runs::{Act, Order};
 use super::segment::Segment;
 use super::spec::{Lender, WindowPlan};
 use super::state::{WindowState, first_reservoir};
@@ -159,12 +159,12 @@ impl WindowState {
             }
         };
         let values = column(placed.column.unwrap_or(TIME))?;
-        let runs = Run::all(Act::Enter, keys.len());
+        let order = Order::of_all(Act::Enter, keys.len());
         let words = placed.place.at..placed.place.at + placed.place.words;
         let spans = self.words[placed.key].spans(&[words]);
-        let walk = Walk { runs: &runs, rows: 0, spans: &spans };
+        let walk = Walk { order: &order, rows: 0, spans: &spans };
         let feed = Feed { first_seq: part.start, keys: &keys, conditions: &conditions, values: &values };
-        let course = Course { leaving: Vec::new(), entering: Some(feed), rows: Feed::NONE };
+        let course = Course::new(Feed::NONE, Some(feed), std::iter::empty());
         self.counted[index] |= conditions.iter().any(|&bits| holds(bits, placed.place.mask));
         let (state, read) = (&mut self.words[placed.key], &mut self.read);
         with_accumulator!(&mut self.kinds[index], accumulator => {

@@ -12,7 +12,7 @@ use super::lanes::{Lanes, Summed};
 use super::layout::{Layout, Placed, Silence};
 use super::read::{Column, Read};
 use super::reservoir::{CONDITIONS, KEYS, TIME};
-use super::runs::order;
+use super::runs::Act;
 use super::spec::WindowPlan;
 use super::state::WindowState;
 use crate::probe::Probe;
@@ -74,7 +74,7 @@ impl WindowState {
         outputs: &mut [Column],
         probe: &mut dyn Probe,
     ) {
-        let Self { plan, words, kinds, courses, counted, read, passing, occurrences, runs, .. } = self;
+        let Self { plan, words, kinds, courses, counted, read, passing, occurrences, order, .. } = self;
         let moment = Moment { passing, rows, first_seq };
         let mut occurring = None;
         for window in &layout.windows {
@@ -90,12 +90,12 @@ impl WindowState {
                 if occurring.replace(window.key) != Some(window.key) {
                     occurrences.take(keys);
                 }
-                order(occurrences, &spec.sources(layout, window.key, passing), rows[TIME], runs);
+                order.put_all(occurrences, &spec.sources(layout, window.key, passing), rows[TIME]);
             }
             let spans = state.spans(&window.words);
             let mut spans = spans.as_slice();
-            let (runs, rows) = (runs.as_slice(), keys.len());
-            let mut walk = || Walk { runs, rows, spans: std::mem::take(&mut spans) };
+            let (order, rows) = (&*order, keys.len());
+            let mut walk = || Walk { order, rows, spans: std::mem::take(&mut spans) };
             for (at, group) in groups {
                 let lanes = lanes(layout, group, *at, |placed| happening.of(spec, moment, placed));
                 let course = happening.of(spec, moment, &layout.placed[group.frames[0][0]]);
@@ -127,7 +127,7 @@ impl WindowState {
                     continue;
                 }
                 with_accumulator!(&mut kinds[index], accumulator => {
-                    let rows = happening.of(spec, moment, placed).rows;
+                    let rows = *happening.of(spec, moment, placed).all(Act::Read);
                     let read = read_only(accumulator, state, placed.place, rows, read);
                     show(plan, placed, read, outputs);
                 }, ring => unreachable!("rows are kept by history"));

@@ -3,45 +3,124 @@
 //! An accumulator of one key is nothing to that of another. So what matters is the order of the events and rows of each
 //! key, and all others can be taken as it suits the processor: of some rows at a time, first all events that enter or
 //! leave a frame before one of them, one after the other as they are in memory, and then the rows. Only events whose key
-//! is that of one of these rows have to wait for their turn.
+//! is that of one of these rows have to wait for their turn. Where many do, since all events have a few keys, they are
+//! taken one by one with the rows.
+
+use std::ops::Range;
 
 use super::accumulate::key;
 use super::chunked::AHEAD;
 use super::layout::Tail;
+use super::tails::advance;
 
-/// What events in a row do, or rows, in frames that end together.
+/// What events do, or rows, in frames that end together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
+    /// Rows are read. Where no other events enter, each of them does before that.
+    Read,
     /// Events enter all of the frames.
     Enter,
     /// Events leave one of them.
     Leave(usize),
-    /// Rows are read. Where no other events enter, each of them does before that.
-    Read,
 }
 
-/// Some of the events that do the same, or of the rows.
+impl Act {
+    /// In order: rows, those that enter, those that leave each frame.
+    #[inline(always)]
+    pub(super) const fn number(self) -> usize {
+        match self {
+            Self::Read => READS,
+            Self::Enter => 1,
+            Self::Leave(frame) => LEAVES + frame,
+        }
+    }
+}
+
+/// The number of [`Act::Read`], and the first of [`Act::Leave`].
+pub(super) const READS: usize = 0;
+pub(super) const LEAVES: usize = 2;
+
+/// Events and rows that come one after the other, some of those that do the same or some of [`Order::steps`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Run {
-    pub(super) act: Act,
+    /// What they do; `None` for steps.
+    pub(super) act: Option<Act>,
     pub(super) from: usize,
     pub(super) to: usize,
 }
 
 impl Run {
-    /// Events that do the same, in runs that are short enough for memory to be asked for in between.
-    pub(super) fn all(act: Act, events: usize) -> Vec<Self> {
-        let run = |from: usize| Self { act, from, to: events.min(from + AHEAD) };
-        (0..events).step_by(AHEAD).map(run).collect()
-    }
-
     pub(super) const fn len(self) -> usize {
         self.to - self.from
     }
 }
 
+/// One event or row: what it does, and which of those that do the same it is.
+///
+/// In 32 bits, since each accumulator goes through all of them: the act in the upper four.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Step(u32);
+
+impl Step {
+    const EVENT_BITS: u32 = 28;
+
+    #[inline(always)]
+    fn new(act: Act, event: usize) -> Self {
+        let event = u32::try_from(event).expect("a step is short");
+        debug_assert!(
+            event < 1 << Self::EVENT_BITS && act.number() < 16,
+            "a step is short, and there are few frames"
+        );
+        #[allow(clippy::cast_possible_truncation)] // as above
+        Self((act.number() as u32) << Self::EVENT_BITS | event)
+    }
+
+    /// The same with an event so many further on.
+    #[inline(always)]
+    const fn after(self, events: u32) -> Self {
+        Self(self.0 + events)
+    }
+
+    /// [`Act::number`] of what it does.
+    #[inline(always)]
+    pub(super) const fn act(self) -> usize {
+        (self.0 >> Self::EVENT_BITS) as usize
+    }
+
+    #[inline(always)]
+    pub(super) const fn event(self) -> usize {
+        (self.0 & ((1 << Self::EVENT_BITS) - 1)) as usize
+    }
+}
+
+/// What happens in a window in a step.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    pub(super) runs: Vec<Run>,
+    pub(super) steps: Vec<Step>,
+}
+
+impl Order {
+    /// Events that do the same, in runs that are short enough for memory to be asked for in between.
+    pub(super) fn of_all(act: Act, events: usize) -> Self {
+        let run = |from: usize| Run { act: Some(act), from, to: events.min(from + AHEAD) };
+        Self { runs: (0..events).step_by(AHEAD).map(run).collect(), steps: Vec::new() }
+    }
+
+    /// Puts events that do the same, however many, in runs that are not long.
+    fn put(&mut self, act: Act, from: usize, to: usize) {
+        for from in (from..to).step_by(LONG) {
+            self.runs.push(Run { act: Some(act), from, to: to.min(from + LONG) });
+        }
+    }
+}
+
+/// Events in a run at the most: memory is asked for a whole run at a time. Mostly there are about [`BLOCK`].
+const LONG: usize = 4 * AHEAD;
 /// Rows whose events are taken before them.
 pub(super) const BLOCK: usize = 32;
+/// Events of a block that may wait without being taken one by one with its rows.
+const FEW: usize = 3;
 /// Rows taken through all accumulators at a time: what they touch stays in the cache meanwhile.
 pub(super) const STEP_ROWS: usize = BLOCK * u32::BITS as usize;
 /// Places for keys, as a power of two: few enough for the processor's nearest cache, and many enough for few rows of a
@@ -96,47 +175,116 @@ pub(super) struct Source<'a> {
     pub(super) tail: &'a Tail,
 }
 
-/// Puts the events of a step and its rows, which have these times, in order, by key: before each row those of each
-/// source, in their order. `occurrences` are those of the rows' keys.
-pub(super) fn order(occurrences: &Occurrences, sources: &[Source<'_>], rows_us: &[i64], out: &mut Vec<Run>) {
-    out.clear();
-    let mut put = |act: Act, from: usize, to: usize| {
-        if from < to {
-            out.push(Run { act, from, to });
+impl Order {
+    /// Puts the events of a step and its rows, which have these times, in order, by key: before each row those of each
+    /// source, in their order. `occurrences` are those of the rows' keys.
+    pub(super) fn put_all(&mut self, occurrences: &Occurrences, sources: &[Source<'_>], rows_us: &[i64]) {
+        self.runs.clear();
+        self.steps.clear();
+        let mut passed = vec![0; sources.len()];
+        for (block, rows_us) in rows_us.chunks(BLOCK).enumerate() {
+            let rows = block * BLOCK..block * BLOCK + rows_us.len();
+            let wait = |(source, &from): (&Source<'_>, &usize)| {
+                let keys = &source.keys[from..source.ends[block]];
+                keys.iter().map(|&id| usize::from(occurrences.may_have(block, id))).sum::<usize>()
+            };
+            match sources.iter().zip(&passed).map(wait).sum() {
+                0 => {
+                    for (source, &from) in sources.iter().zip(&passed) {
+                        self.put(source.act, from, source.ends[block]);
+                    }
+                    self.put(Act::Read, rows.start, rows.end);
+                }
+                1..=FEW => {
+                    let waits = |id: i64| occurrences.may_have(block, id);
+                    self.put_block(sources, &passed, (block, rows, rows_us), waits);
+                }
+                _ => self.put_steps(sources, &passed, (block, rows, rows_us)),
+            }
+            for (source, passed) in sources.iter().zip(&mut passed) {
+                *passed = source.ends[block];
+            }
         }
-    };
-    let mut passed = vec![0; sources.len()];
-    // Events that wait for a row.
-    let mut waiting: Vec<(usize, Act, usize)> = Vec::new();
-    for (block, rows_us) in rows_us.chunks(BLOCK).enumerate() {
-        let (first, end) = (block * BLOCK, block * BLOCK + rows_us.len());
-        for (source, passed) in sources.iter().zip(&mut passed) {
-            let (act, to) = (source.act, source.ends[block]);
-            let mut from = *passed;
-            for event in *passed..to {
-                if occurrences.may_have(block, source.keys[event]) {
-                    put(act, from, event);
+        for (source, passed) in sources.iter().zip(passed) {
+            self.put(source.act, passed, source.keys.len());
+        }
+    }
+
+    /// Puts a block in order, of which few events have to wait for a row: those whose key `waits`.
+    fn put_block(
+        &mut self,
+        sources: &[Source<'_>],
+        passed: &[usize],
+        (block, rows, rows_us): (usize, Range<usize>, &[i64]),
+        waits: impl Fn(i64) -> bool,
+    ) {
+        let mut waiting: Vec<(usize, Act, usize)> = Vec::with_capacity(FEW);
+        for (source, &passed) in sources.iter().zip(passed) {
+            let (act, to, mut from) = (source.act, source.ends[block], passed);
+            for event in passed..to {
+                if waits(source.keys[event]) {
+                    self.put(act, from, event);
                     from = event + 1;
                     let time_us = source.times_us[event];
                     let before = rows_us.partition_point(|&row_us| time_us >= source.tail.edge(row_us));
-                    waiting.push((first + before, act, event));
+                    waiting.push((rows.start + before, act, event));
                 }
             }
-            put(act, from, to);
-            *passed = to;
+            self.put(act, from, to);
         }
         // Those of a row stay in the order of their sources.
         waiting.sort_by_key(|&(row, ..)| row);
-        let mut from = first;
-        for (row, act, event) in waiting.drain(..) {
-            put(Act::Read, from, row);
+        let mut from = rows.start;
+        for (row, act, event) in waiting {
+            self.put(Act::Read, from, row);
             from = row;
-            put(act, event, event + 1);
+            self.put(act, event, event + 1);
         }
-        put(Act::Read, from, end);
+        self.put(Act::Read, from, rows.end);
     }
-    for (source, passed) in sources.iter().zip(passed) {
-        put(source.act, passed, source.keys.len());
+
+    /// Puts a block in order of time, each event by itself.
+    fn put_steps(
+        &mut self,
+        sources: &[Source<'_>],
+        passed: &[usize],
+        (block, rows, rows_us): (usize, Range<usize>, &[i64]),
+    ) {
+        /// Steps written at once, and so room behind the last: mostly more than there are before a row, so that how many
+        /// there are is no branch.
+        const ROOM: usize = 4;
+        let mut passed = passed.to_vec();
+        let events: usize =
+            sources.iter().zip(&passed).map(|(source, passed)| source.ends[block] - passed).sum();
+        let (from, to) = (self.steps.len(), self.steps.len() + events + rows.len());
+        self.steps.resize(to + ROOM, Step(0));
+        let (steps, mut at) = (self.steps.as_mut_slice(), from);
+        for (row, &row_us) in rows.zip(rows_us) {
+            for (source, passed) in sources.iter().zip(&mut passed) {
+                let times_us = &source.times_us[..source.ends[block]];
+                let before = advance::<ROOM>(times_us, *passed, source.tail.edge(row_us));
+                let (mut next, mut left) = (Step::new(source.act, *passed), before - *passed);
+                *passed = before;
+                loop {
+                    steps[at..at + ROOM].copy_from_slice(&[0, 1, 2, 3].map(|further| next.after(further)));
+                    let put = left.min(ROOM);
+                    #[allow(clippy::cast_possible_truncation)] // at most four
+                    {
+                        next = next.after(put as u32);
+                    }
+                    at += put;
+                    left -= put;
+                    if left == 0 {
+                        break;
+                    }
+                }
+            }
+            steps[at] = Step::new(Act::Read, row);
+            at += 1;
+        }
+        debug_assert!(at == to, "all of them");
+        self.steps.truncate(to);
+        self.runs.push(Run { act: None, from, to });
     }
 }
 
@@ -197,38 +345,42 @@ mod tests {
             let sources: Vec<Source<'_>> = all.iter().zip(&split).map(|((act, tail, _), ((keys, times_us), ends))| {
                 Source { act: *act, keys, times_us, ends, tail }
             }).collect();
-            let (mut occurrences, mut runs) = (Occurrences::new(), Vec::new());
+            let (mut occurrences, mut order) = (Occurrences::new(), Order::default());
             // What was before is forgotten.
             occurrences.take(&[5; STEP_ROWS]);
             occurrences.take(&keys);
-            order(&occurrences, &sources, &rows_us, &mut runs);
+            order.put_all(&occurrences, &sources, &rows_us);
 
             // Of each source and key, how many came by; of each source, all that did.
             let mut came: Vec<(HashMap<i64, usize>, usize)> = vec![Default::default(); all.len()];
             let mut row = 0;
-            for run in runs {
-                prop_assert!(run.from < run.to);
-                if run.act == Act::Read {
-                    prop_assert_eq!(run.from, row, "rows in order");
-                    for at in run.from..run.to {
-                        for ((_, tail, events), (of_keys, _)) in all.iter().zip(&came) {
-                            let before = &events[..passed(events, tail, rows[at].1)];
-                            let expected = before.iter().filter(|event| event.0 == rows[at].0).count();
-                            prop_assert_eq!(of_keys.get(&rows[at].0).copied().unwrap_or(0), expected);
-                        }
+            let steps = order.runs.iter().flat_map(|run| {
+                assert!(run.from < run.to, "no run is empty");
+                (run.from..run.to).map(|at| run.act.map_or_else(|| order.steps[at], |act| Step::new(act, at)))
+            });
+            let mut last = HashMap::new();
+            for step in steps {
+                let event = step.event();
+                if step.act() == READS {
+                    prop_assert_eq!(event, row, "rows in order");
+                    for ((_, tail, events), (of_keys, _)) in all.iter().zip(&came) {
+                        let before = &events[..passed(events, tail, rows[event].1)];
+                        let expected = before.iter().filter(|other| other.0 == rows[event].0).count();
+                        prop_assert_eq!(of_keys.get(&rows[event].0).copied().unwrap_or(0), expected);
                     }
-                    row = run.to;
+                    row += 1;
                 } else {
-                    let source = all.iter().position(|(act, ..)| *act == run.act).unwrap();
+                    let source = all.iter().position(|(act, ..)| act.number() == step.act()).unwrap();
                     let (of_keys, count) = &mut came[source];
-                    for event in run.from..run.to {
-                        let (id, _) = all[source].2[event];
-                        let of_key = of_keys.entry(id).or_default();
-                        let nth = all[source].2[..event].iter().filter(|event| event.0 == id).count();
-                        prop_assert_eq!(nth, *of_key, "events of a key in order");
-                        *of_key += 1;
-                        *count += 1;
-                    }
+                    let (id, time_us) = all[source].2[event];
+                    let before = rows_us.partition_point(|&row_us| time_us >= all[source].1.edge(row_us));
+                    let other = last.insert((id, before), source);
+                    prop_assert!(other <= Some(source), "those that enter come first, between two rows");
+                    let of_key = of_keys.entry(id).or_default();
+                    let nth = all[source].2[..event].iter().filter(|event| event.0 == id).count();
+                    prop_assert_eq!(nth, *of_key, "events of a key in order");
+                    *of_key += 1;
+                    *count += 1;
                 }
             }
             prop_assert_eq!(row, rows.len());

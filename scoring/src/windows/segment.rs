@@ -28,10 +28,12 @@ const _: () = assert!(SEGMENT.is_multiple_of(BLOCK), "a segment is whole blocks"
 /// Somebody who goes through a column in order, with what comes next of it.
 #[derive(Debug, Default)]
 pub(super) struct Cursor {
-    /// The event of the first of `values`.
-    first_seq: u64,
+    /// The event it is at.
+    seq: u64,
     /// What is unpacked: to the end of a block, or of what was asked for where all is.
     values: Vec<i64>,
+    /// Those that it has passed.
+    passed: usize,
     /// What comes after it.
     rest: Rest,
 }
@@ -51,27 +53,32 @@ struct Rest {
 impl Cursor {
     /// Goes to an event, mostly one that it knows or the next.
     pub(super) fn go_to(&mut self, seq: u64) {
-        let passed = seq.checked_sub(self.first_seq).and_then(|passed| usize::try_from(passed).ok());
-        match passed.filter(|&passed| passed <= self.values.len()) {
-            Some(passed) => drop(self.values.drain(..passed)),
-            None => self.values.clear(),
+        let passed = seq.checked_sub(self.seq).and_then(|passed| usize::try_from(passed).ok());
+        match passed.filter(|&passed| passed <= self.values().len()) {
+            Some(passed) => self.passed += passed,
+            None => self.passed = self.values.len(),
         }
-        self.first_seq = seq;
+        self.seq = seq;
+        // Not each time, for the sake of those that go on by one.
+        if self.passed > self.values.len() / 2 {
+            self.values.drain(..self.passed);
+            self.passed = 0;
+        }
     }
 
     /// What it knows, from the event on that it is at.
     pub(super) fn values(&self) -> &[i64] {
-        &self.values
+        &self.values[self.passed..]
     }
 
     /// As [`Self::values`].
     pub(super) fn values_mut(&mut self) -> &mut [i64] {
-        &mut self.values
+        &mut self.values[self.passed..]
     }
 
     /// The first event of which it does not know the value.
     pub(super) const fn ahead(&self) -> u64 {
-        self.first_seq + self.values.len() as u64
+        self.seq + (self.values.len() - self.passed) as u64
     }
 
     /// Takes up what comes next.

@@ -17,7 +17,7 @@ use super::read::Column;
 use super::records::{KeyRecord, LabelRecord, RecordsWriter};
 use super::repeats::Repeats;
 use super::reservoir::{KEYS, Reservoir, SEGMENT_EVENTS, TIME};
-use super::runs::{Occurrences, Run, STEP_ROWS};
+use super::runs::{Occurrences, Order, STEP_ROWS};
 use super::spec::{Lender, WindowPlan};
 use super::tails::Passing;
 use crate::error::ScoreError;
@@ -63,9 +63,10 @@ pub(crate) struct WindowState {
     pub(super) passing: Vec<Passing>,
     /// Per course: what happens in it in a step, reused.
     pub(super) courses: Vec<Happening>,
-    /// Of a step: which keys occur in its rows, and what happens in a window, in order; reused.
+    /// Which keys occur in the rows of a step, reused.
     pub(super) occurrences: Occurrences,
-    pub(super) runs: Vec<Run>,
+    /// What happens in a window in a step, in order; reused.
+    pub(super) order: Order,
     /// What a loop read in a step, reused.
     pub(super) read: Vec<u64>,
 }
@@ -96,7 +97,7 @@ impl WindowState {
             passing: layout.tails.iter().map(|_| Passing::new(layout.columns)).collect(),
             courses: layout.courses.iter().map(|_| Happening::default()).collect(),
             occurrences: Occurrences::new(),
-            runs: Vec::new(),
+            order: Order::default(),
             read: Vec::new(),
             layout,
             plan,

@@ -14,7 +14,7 @@ use crate::probe::{Probe, Stage};
 /// Events that one tail passes at a time, which bounds memory after a long silence.
 pub(super) const STEP_EVENTS: usize = 16_384;
 /// Times that a tail looks at together.
-const AHEAD: u64 = 1_024;
+const TIMES_AHEAD: u64 = 1_024;
 
 /// Events on their way past a tail in a step.
 #[derive(Debug, Default)]
@@ -90,6 +90,7 @@ impl WindowState {
         }
     }
 
+    /// As [`Self::cut`], for whole blocks: maybe for no row.
     fn cut_blocks(&mut self, rows_us: &[i64]) -> Result<usize, ScoreError> {
         let layout = Arc::clone(&self.layout);
         let mut ready = rows_us.len();
@@ -113,7 +114,7 @@ impl WindowState {
             && times.values().last().is_none_or(|&time_us| time_us < edge_us)
             && times.ahead() < reservoir.next_seq()
         {
-            reservoir.read_on(TIME, reservoir.next_seq().min(times.ahead() + AHEAD), times)?;
+            reservoir.read_on(TIME, reservoir.next_seq().min(times.ahead() + TIMES_AHEAD), times)?;
         }
         Ok(())
     }
@@ -178,7 +179,7 @@ impl WindowState {
 /// How many of `times`, which rise, are before an edge, where the first `passed` are: looked at some together, mostly
 /// more than pass between two edges, so that how many do is no branch.
 #[inline(always)]
-fn advance<const TOGETHER: usize>(times: &[i64], mut passed: usize, edge: i64) -> usize {
+pub(super) fn advance<const TOGETHER: usize>(times: &[i64], mut passed: usize, edge: i64) -> usize {
     while let Some(next) = times.get(passed..passed + TOGETHER) {
         let more = next.iter().map(|&time| usize::from(time < edge)).sum::<usize>();
         passed += more;
